@@ -1,0 +1,2 @@
+// Package agentbin carries the guest agent inside the host binary.
+package agentbin

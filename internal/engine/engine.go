@@ -1,0 +1,129 @@
+// Package engine is the contract between boxlite and what makes boundaries.
+//
+// An engine only boots a machine and dials the agent in it. Everything a user
+// does in a box goes through the guest protocol over what Dial returns, so it
+// is the same on every engine.
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+)
+
+// Engine makes machines. It must be safe for concurrent use.
+//
+// Duties of an implementer, all judged by package enginetest:
+//   - Start and Check run in a helper process (the shim), never in the
+//     caller's program; a machine must not outlive the process that started
+//     it, however that process dies (kill -9 included).
+//   - Start leaves nothing behind when it fails or its ctx ends.
+//   - Nothing of the host is visible in the box but what Spec names: no
+//     environment, no descriptor, no path.
+type Engine interface {
+	// Name is short, lower-case and stable: it is stored with every box.
+	Name() string
+	// Check proves that machines work on this host, by booting one and
+	// running a command in it. The error is an [*Unsupported] when the host
+	// lacks something. It ends within the deadline of ctx, or ten seconds.
+	Check(ctx context.Context) error
+	// Start boots a machine and returns when Dial can work.
+	Start(ctx context.Context, s Spec) (Machine, error)
+}
+
+// Machine is one live boundary. All methods are safe for concurrent use.
+type Machine interface {
+	// Dial opens a fresh stream to the agent. The caller closes it.
+	Dial(ctx context.Context) (net.Conn, error)
+	// Stop ends the machine and everything in it: orderly until ctx ends,
+	// then by force. It does not save the disk. It is idempotent, and when it
+	// returns no process, mount, socket or cgroup of the machine is left.
+	Stop(ctx context.Context) error
+	// Done is closed when the machine has ended and been cleaned up.
+	Done() <-chan struct{}
+	// Err says why the machine ended: nil after Stop, [ErrOutOfMemory] when
+	// its memory limit killed it, else what is known. Valid after Done.
+	Err() error
+}
+
+// DiskSaver is the optional power of a machine whose writable layer lives in
+// memory while it runs.
+type DiskSaver interface {
+	// SaveDisk writes the writable layer to Spec.Disk. It is atomic: after a
+	// crash at any moment the layer there is the old one or the new one, and
+	// when it returns nil the new one is on stable storage.
+	SaveDisk(ctx context.Context) error
+}
+
+// Statser is the optional power of a machine that can tell what it uses.
+type Statser interface {
+	Stats(ctx context.Context) (Stats, error)
+}
+
+// Helper is the optional power of an engine that starts its own executable
+// again for a part of its work. RunHelper looks at os.Args and returns at once
+// unless this process is such a helper; then it never returns.
+type Helper interface {
+	RunHelper()
+}
+
+// Stats is what a machine uses of the host.
+type Stats struct {
+	CPU         time.Duration // user and system time of the whole machine since its start
+	Memory      int64         // bytes now
+	MemoryLimit int64         // bytes
+	OOMKills    int64         // processes the memory limit killed since the start
+	PID         int           // host process that is the machine, for people
+}
+
+// Spec says what to boot. All paths are absolute. The engine reads it only
+// during Start, but uses Dir and Disk for as long as the machine lives.
+type Spec struct {
+	ID       string // box id: [a-z0-9]+, at most 32 bytes, unique on this host
+	Hostname string
+	// Dir is a directory of mode 0700 that belongs to this machine alone
+	// while it runs: sockets and such. It exists and is empty. The engine
+	// leaves it empty.
+	Dir string
+	// Rootfs is the EROFS file of the image. It is opened read-only and shared.
+	Rootfs string
+	// Disk is the directory in which the engine keeps the writable layer
+	// between runs. It exists; empty means a fresh layer. Its content is the
+	// engine's own, and is kept by the caller as long as the box lives.
+	Disk string
+	// DiskSize is the most the writable layer may hold, in bytes. > 0.
+	DiskSize int64
+	// CPUs is how many processors the box may use and sees. > 0.
+	CPUs int
+	// Memory is the most the box may use, in bytes, as the box sees it. > 0.
+	Memory int64
+	// Reduced allows a machine without namespaces of its own, where the host
+	// refuses them. It is an explicit choice of the user; never set it as a
+	// fallback.
+	Reduced bool
+}
+
+// Unsupported says that an engine cannot work on this host, and what to do.
+type Unsupported struct {
+	Engine string // engine name
+	Reason string // what the host lacks
+	Fix    string // the one command or step that mends it
+	Err    error  // cause, or nil
+}
+
+func (e *Unsupported) Error() string {
+	s := e.Engine + ": " + e.Reason
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if e.Fix != "" {
+		s += "; " + e.Fix
+	}
+	return s
+}
+
+func (e *Unsupported) Unwrap() error { return e.Err }
+
+// ErrOutOfMemory is why a machine ended when its memory limit killed it.
+var ErrOutOfMemory = errors.New("out of memory")
