@@ -1,0 +1,65 @@
+# boxlite: `make help` lists the targets. T bounds each fuzz test, N is how
+# often each benchmark runs, WAIT how long quickstart waits for the registry.
+T    ?= 30s
+N    ?= 5
+WAIT ?= 60
+
+export CGO_ENABLED  := 0
+export GOTOOLCHAIN  ?= auto
+export PATH         := $(CURDIR)/build/go/bin:$(PATH)
+export BOXLITE_WAIT := $(WAIT)
+
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOBUILD = go build -trimpath -buildvcs=false
+TOOL    = go tool -modfile=tools/go.mod
+
+.DEFAULT_GOAL := build
+.PHONY: help quickstart build agent images test check fmt lint bench fuzz doctor vuln clean setup-build setup-test setup-check
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+quickstart: build ## install what is missing, build, get an image, run Python in a box
+	@sh tools/quickstart.sh
+
+build: agent ## bin/boxlite, one static file with the agent in it
+	@echo "build: bin/boxlite $(VERSION)"
+	@$(GOBUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/boxlite ./cmd/boxlite
+
+agent: setup-build ## the program that is PID 1 in a box, where the build embeds it
+	@echo "build: agent"
+	@$(GOBUILD) -ldflags '-s -w' -o internal/agentbin/agent-linux-$$(go env GOARCH) ./cmd/boxlite-agent
+
+images: setup-build ## build/images: stand-ins made from Debian packages, for machines without a registry
+	@go run ./internal/mkimage -o build/images
+
+test: setup-test build images ## everything this machine can run, real boxes included
+	@sh tools/test.sh
+
+check: setup-check agent ## format, lint, vet, race tests on the fake engine, cross-build
+	@sh tools/check.sh
+
+fmt: ## format the tree
+	@$(TOOL) gofumpt -w .
+
+lint: ## golangci-lint
+	@$(TOOL) golangci-lint run ./...
+
+bench: build images ## benchmarks, N times each, into build/bench.txt
+	@go test -run '^$$' -bench . -benchmem -count $(N) -timeout 60m ./... | tee build/bench.txt | grep -v 'no test files'
+	@$(TOOL) benchstat build/bench.txt
+
+fuzz: ## every fuzz test for T (30s)
+	@sh tools/fuzz.sh $(T)
+
+doctor: build ## what this machine can run
+	@bin/boxlite doctor
+
+vuln: ## known vulnerabilities in what we call
+	@$(TOOL) govulncheck ./...
+
+clean: ## remove what was built; downloads stay in build/cache
+	@rm -rf bin build/images build/go build/*.txt build/*.json internal/agentbin/agent-linux-*
+
+setup-build setup-test setup-check:
+	@sh tools/setup.sh $(@:setup-%=%)

@@ -1,0 +1,26 @@
+#!/bin/sh
+# check.sh: what every commit passes. It ends with a clean work tree or fails.
+set -eu
+tool="go tool -modfile=tools/go.mod"
+say() { echo "check: $*"; }
+
+say format
+unformatted=$($tool gofumpt -l .)
+[ -z "$unformatted" ] || { echo "not formatted, run make fmt:" $unformatted; exit 1; }
+
+say lint
+$tool golangci-lint run ./...
+
+say vet
+go vet ./...
+
+say "race tests on the fake engine"
+CGO_ENABLED=1 go run ./internal/gotest -race -short -timeout 10m . ./internal/... ./cmd/...
+
+say "build for arm64"
+GOARCH=arm64 go build -o /dev/null ./cmd/boxlite-agent
+GOARCH=arm64 go build ./...
+
+say "go.mod is tidy"
+go mod tidy -diff
+git diff --exit-code

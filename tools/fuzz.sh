@@ -1,0 +1,9 @@
+#!/bin/sh
+# fuzz.sh TIME: runs every fuzz test of the tree for TIME, one after another.
+set -eu
+grep -rlE --include='*_test.go' '^func Fuzz' . | sort | while read -r file; do
+	for name in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
+		echo "fuzz: $name in $(dirname "$file")"
+		go test -run '^$' -fuzz "^$name\$" -fuzztime "$1" "$(dirname "$file")"
+	done
+done

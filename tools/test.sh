@@ -1,0 +1,13 @@
+#!/bin/sh
+# test.sh: every test this machine can run. What it can run is probed here with
+# the system's own tools, so that a broken engine cannot turn into a skip.
+set -eu
+require=erofs
+if unshare -Urmpnf true 2>/dev/null; then
+	require=gvisor,$require
+else
+	echo "test: no user namespaces here, so no tests with real boxes"
+fi
+echo "test: required: $require"
+BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_IMAGES=$PWD/build/images \
+	go run ./internal/gotest -timeout 20m ./...
