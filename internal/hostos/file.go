@@ -8,7 +8,21 @@ import (
 // WriteFileAtomic puts data at path so that a crash at any moment leaves the
 // old file or the new one, and the new one is on stable storage when it
 // returns nil.
-func WriteFileAtomic(path string, data []byte, perm os.FileMode) (err error) {
+func WriteFileAtomic(path string, data []byte, perm os.FileMode) error {
+	if err := replace(path, data, perm, (*os.File).Sync); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// ReplaceFile puts data at path so that a reader sees the old file or the new
+// one. It does not outlast a power cut: it is for facts that a restart of the
+// host makes void.
+func ReplaceFile(path string, data []byte, perm os.FileMode) error {
+	return replace(path, data, perm, func(*os.File) error { return nil })
+}
+
+func replace(path string, data []byte, perm os.FileMode, sync func(*os.File) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -23,7 +37,7 @@ func WriteFileAtomic(path string, data []byte, perm os.FileMode) (err error) {
 		err = f.Chmod(perm)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = sync(f)
 	}
 	if e := f.Close(); err == nil {
 		err = e
@@ -31,10 +45,7 @@ func WriteFileAtomic(path string, data []byte, perm os.FileMode) (err error) {
 	if err != nil {
 		return err
 	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return SyncDir(filepath.Dir(path))
+	return os.Rename(f.Name(), path)
 }
 
 // SyncDir makes the names in dir durable.

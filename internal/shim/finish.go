@@ -1,0 +1,134 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/boxlite-go/boxlite/internal/engine"
+	"github.com/boxlite-go/boxlite/internal/store"
+)
+
+const (
+	// saveTimeout bounds the saving of a writable layer: 10 GB at the 100 MB/s
+	// of a slow disk.
+	saveTimeout = 100 * time.Second
+	// forceTimeout is how long a machine may take to go when it is not asked
+	// to do anything first.
+	forceTimeout = 5 * time.Second
+)
+
+// finish stops the box and gives up everything of it. It never fails: what
+// went wrong is in the state it leaves.
+func (o *owner) finish(e ending) {
+	o.update(func(r *Run) { r.State = Stopping })
+	if e.state != Failed {
+		if err := o.quiesce(e); err != nil {
+			e.state, e.reason = Failed, err.Error()
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), forceTimeout)
+	defer cancel()
+	if err := o.machine.Stop(ctx); err != nil {
+		e.state, e.reason = Failed, fmt.Sprintf("stop: %v", err)
+	}
+	o.follows.Wait()
+	o.ln.Close()
+	o.leave(e)
+	o.lock.Unlock()
+	close(o.stopped) // answers whoever asked to stop
+	o.calls.Wait()
+}
+
+// quiesce ends all commands and saves what they wrote.
+func (o *owner) quiesce(e ending) error {
+	ctx, cancel := context.WithTimeout(context.Background(), e.grace+forceTimeout)
+	defer cancel()
+	if err := o.guest.Shutdown(ctx, e.grace); err != nil && alive(o.machine) {
+		fmt.Fprintln(os.Stderr, "shutdown:", err) // the machine is stopped all the same
+	}
+	if !alive(o.machine) {
+		if err := o.machine.Err(); err != nil {
+			return fmt.Errorf("its machine ended while it was stopped: %w", err)
+		}
+		return nil
+	}
+	o.noteExit(ctx)
+	if o.spec.AutoRemove {
+		return nil
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), saveTimeout)
+	defer cancel()
+	return o.save(ctx)
+}
+
+func alive(m engine.Machine) bool {
+	select {
+	case <-m.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// noteExit writes down how the main command ended.
+func (o *owner) noteExit(ctx context.Context) {
+	o.mu.Lock()
+	ask := o.followed && o.run.Exit == nil
+	o.mu.Unlock()
+	if !ask {
+		return
+	}
+	if x, err := o.guest.Execution(ctx, MainID); err == nil && x.Exit != nil {
+		o.update(func(r *Run) { r.Exit = x.Exit })
+	}
+}
+
+// save writes the writable layer to the host, if it does not live there.
+func (o *owner) save(ctx context.Context) error {
+	s, ok := o.machine.(engine.DiskSaver)
+	if !ok {
+		return nil
+	}
+	if err := s.SaveDisk(ctx); err != nil {
+		return fmt.Errorf("its files could not be saved, those of the last save are kept: %w", err)
+	}
+	o.update(func(r *Run) { r.Saved = time.Now() })
+	return nil
+}
+
+// leave writes the last state, or removes the box.
+func (o *owner) leave(e ending) {
+	o.update(func(r *Run) {
+		r.State, r.Reason, r.OOM, r.Finished, r.PID, r.Machine = e.state, e.reason, e.oom, time.Now(), 0, 0
+	})
+	clean := o.remove
+	if !o.spec.AutoRemove {
+		clean = func() error { return sweep(o.spec.Dir, o.spec.Machine.ID) }
+	}
+	if err := clean(); err != nil {
+		fmt.Fprintln(os.Stderr, "clean up:", err) // tried again when the home is opened next
+	}
+}
+
+// remove deletes the box: its row first, so that nobody finds half a box.
+func (o *owner) remove() error {
+	s, err := store.Open(o.spec.Database)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	err = s.Remove(context.Background(), o.spec.Machine.ID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return Delete(o.spec.Dir, o.spec.Machine.ID)
+}
+
+// Delete removes the directory of a box and what else a run left. The caller
+// holds the lock and has removed the row.
+func Delete(dir, id string) error {
+	return errors.Join(sweep(dir, id), os.RemoveAll(dir))
+}

@@ -1,0 +1,157 @@
+package shim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/boxlite-go/boxlite/internal/engine"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxCalls bounds the connections served at once; one more is refused.
+	maxCalls = 512
+	// callTimeout bounds what is asked of the machine in one call.
+	callTimeout = time.Minute
+)
+
+// accept serves connections until the listener is closed.
+func (o *owner) accept() {
+	slots := make(chan struct{}, maxCalls)
+	for {
+		conn, err := o.ln.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors: the next caller may be luckier
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			conn.Close()
+			continue
+		}
+		o.calls.Go(func() { // finish waits for it
+			defer func() { <-slots }()
+			o.answer(conn)
+		})
+	}
+}
+
+// answer serves one connection: one request, one reply.
+func (o *owner) answer(conn *net.UnixConn) {
+	defer conn.Close()
+	if err := trusted(conn); err != nil {
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(callTimeout))
+	b, f, err := receive(conn)
+	if f != nil {
+		f.Close()
+	}
+	if err != nil {
+		return
+	}
+	var req request
+	if err := json.Unmarshal(b, &req); err != nil {
+		return
+	}
+	r, stream, err := o.do(req)
+	if err != nil {
+		r.Fault = faultOf(err)
+	}
+	if b, err = json.Marshal(r); err != nil {
+		return
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(callTimeout))
+	if stream == nil {
+		_, _ = conn.Write(b)
+		return
+	}
+	defer stream.Close()
+	_ = sendWith(conn, b, stream)
+}
+
+// trusted checks that the peer is our user, or root. The directory's mode says
+// so already; this holds also when somebody loosened it.
+func trusted(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return err
+	}
+	if credErr != nil {
+		return credErr
+	}
+	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		return fmt.Errorf("uid %d may not talk to this box", cred.Uid)
+	}
+	return nil
+}
+
+// sendWith sends b with the descriptor of stream.
+func sendWith(conn *net.UnixConn, b []byte, stream net.Conn) error {
+	sc, ok := stream.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("stream of type %T has no descriptor", stream)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sendErr error
+	if err := raw.Control(func(fd uintptr) {
+		_, _, sendErr = conn.WriteMsgUnix(b, unix.UnixRights(int(fd)), nil)
+	}); err != nil {
+		return err
+	}
+	return sendErr
+}
+
+// do carries out one request.
+func (o *owner) do(req request) (r reply, stream net.Conn, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	switch req.Op {
+	case opDial:
+		stream, err = o.machine.Dial(ctx)
+	case opStatus:
+		run := o.state()
+		r.Run = &run
+	case opStats:
+		r.Stats, err = o.stats(ctx)
+	case opSync:
+		err = o.save(ctx)
+	case opFollow:
+		err = o.followStarted(ctx)
+	case opStop:
+		o.end(ending{grace: req.Grace, state: Stopped})
+		<-o.stopped
+	default:
+		err = fmt.Errorf("unknown request %q", req.Op)
+	}
+	return r, stream, err
+}
+
+func (o *owner) stats(ctx context.Context) (*engine.Stats, error) {
+	s, ok := o.machine.(engine.Statser)
+	if !ok {
+		return nil, &Fault{Kind: KindUnsupported, Message: "engine " + o.eng.Name() + " has no statistics"}
+	}
+	st, err := s.Stats(ctx)
+	return &st, err
+}
