@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -27,7 +28,7 @@ func report(r io.Reader, w io.Writer) error {
 		}
 		if err == io.EOF {
 			p.summary()
-			return p.w.Flush()
+			return errors.Join(p.err, p.w.Flush())
 		} else if err != nil {
 			return err
 		}
@@ -40,6 +41,7 @@ type printer struct {
 	skipped []string
 	passed  int
 	failed  int
+	err     error // of writing
 }
 
 func (p *printer) line(line []byte) {
@@ -93,7 +95,7 @@ func (p *printer) endPackage(e event, out []string) {
 	} else if i := slices.IndexFunc(out, isPackageLine); i >= 0 {
 		p.w.WriteString(out[i])
 	}
-	p.w.Flush()
+	p.err = errors.Join(p.err, p.w.Flush())
 }
 
 func isPackageLine(s string) bool { return strings.HasPrefix(s, "ok  \t") }
