@@ -164,7 +164,10 @@ func (w *Writer) add(h *tar.Header, r io.Reader) error {
 		if h.Typeflag != tar.TypeDir {
 			return refuse(h.Name, "the root of the image must be a directory")
 		}
-		return errors.Join(w.count(h.Name, ""), w.root.setMeta(h, modeDir))
+		if err := w.count(h.Name, ""); err != nil {
+			return err
+		}
+		return w.root.setMeta(h, modeDir)
 	}
 	base := parts[len(parts)-1]
 	if hidden, ok := strings.CutPrefix(base, ".wh."); ok {
@@ -173,8 +176,11 @@ func (w *Writer) add(h *tar.Header, r io.Reader) error {
 	if h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0 { // as overlayfs has it
 		return w.whiteout(h, parts[:len(parts)-1], base)
 	}
-	if skipped, err := device(h, parts); skipped || err != nil {
-		return errors.Join(err, w.count(h.Name, ""))
+	if h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock {
+		if !ownDevice(h, parts) {
+			return refuse(h.Name, "device node %d:%d", h.Devmajor, h.Devminor)
+		}
+		return w.count(h.Name, "")
 	}
 	d, err := w.resolve(h.Name, parts[:len(parts)-1], true)
 	if err != nil {
@@ -206,18 +212,14 @@ var deviceNodes = map[string][2]int64{
 	"tty": {5, 0}, "console": {5, 1}, "ptmx": {5, 2},
 }
 
-// device refuses device nodes, except the harmless ones at their own place,
-// which it skips: a box has its own /dev.
-func device(h *tar.Header, parts []string) (skip bool, err error) {
-	if h.Typeflag != tar.TypeChar && h.Typeflag != tar.TypeBlock {
-		return false, nil
+// ownDevice tells a harmless device node at its own place, which is skipped: a
+// box has its own /dev. All others are refused.
+func ownDevice(h *tar.Header, parts []string) bool {
+	if h.Typeflag != tar.TypeChar || len(parts) != 2 || parts[0] != "dev" {
+		return false
 	}
-	if h.Typeflag == tar.TypeChar && len(parts) == 2 && parts[0] == "dev" {
-		if want, ok := deviceNodes[parts[1]]; ok && want == [2]int64{h.Devmajor, h.Devminor} {
-			return true, nil
-		}
-	}
-	return false, refuse(h.Name, "device node %d:%d", h.Devmajor, h.Devminor)
+	want, ok := deviceNodes[parts[1]]
+	return ok && want == [2]int64{h.Devmajor, h.Devminor}
 }
 
 // whiteout hides what lower layers have at name, or all they have in the
@@ -246,8 +248,11 @@ func (w *Writer) whiteout(h *tar.Header, parent []string, name string) error {
 func (w *Writer) addDir(d *node, base string, h *tar.Header) error {
 	old, found := d.children[base]
 	if found && old.node.dir() {
+		if err := w.count(h.Name, ""); err != nil {
+			return err
+		}
 		d.children[base] = child{old.node, w.layer}
-		return errors.Join(w.count(h.Name, ""), old.node.setMeta(h, modeDir))
+		return old.node.setMeta(h, modeDir)
 	}
 	n, err := w.newNode(h.Name, base, modeDir)
 	if err != nil {
