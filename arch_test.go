@@ -34,12 +34,13 @@ var layers = map[string]layer{
 	"internal/agentbin": {},
 	"internal/erofs":    {},
 	"internal/hostos":   {outside: "golang.org/x/sys"},
+	"internal/tree":     {outside: "golang.org/x/sys"},
 
 	"internal/engine/enginetest": {
 		ours:    "internal/agentbin internal/engine internal/guest internal/hostos internal/undo",
 		outside: "golang.org/x/sys",
 	},
-	"internal/agent": {ours: "internal/guest", outside: "golang.org/x/sys"},
+	"internal/agent": {ours: "internal/guest internal/tree", outside: "golang.org/x/sys"},
 	"internal/store": {ours: "internal/hostos", outside: "zombiezen.com/go/sqlite"},
 	"internal/image": {
 		ours:    "internal/erofs internal/hostos internal/undo",
@@ -62,7 +63,7 @@ var layers = map[string]layer{
 	},
 	"": {
 		ours: "egress internal/engine internal/guest internal/hostos internal/image internal/shim internal/store " +
-			"internal/undo",
+			"internal/tree internal/undo",
 		outside: "github.com/google/go-containerregistry golang.org/x/sys",
 	},
 	"cmd/boxlite": {
