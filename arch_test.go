@@ -40,7 +40,7 @@ var layers = map[string]layer{
 		ours:    "internal/agentbin internal/engine internal/guest internal/hostos internal/undo",
 		outside: "golang.org/x/sys",
 	},
-	"internal/agent": {ours: "internal/guest internal/tree", outside: "golang.org/x/sys"},
+	"internal/agent": {ours: "internal/guest internal/tree internal/undo", outside: "golang.org/x/sys"},
 	"internal/store": {ours: "internal/hostos", outside: "zombiezen.com/go/sqlite"},
 	"internal/image": {
 		ours:    "internal/erofs internal/hostos internal/undo",
