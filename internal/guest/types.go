@@ -3,6 +3,8 @@ package guest
 import (
 	"io/fs"
 	"time"
+
+	"github.com/boxlite-go/boxlite/internal/guest/wire"
 )
 
 // Version is the protocol's number. A host and an agent with different numbers
@@ -10,7 +12,7 @@ import (
 const Version = 1
 
 // MaxFrame is the largest payload of one frame, in bytes.
-const MaxFrame = 1 << 20
+const MaxFrame = wire.MaxPayload
 
 // Hello is the first frame both ways on every stream.
 type Hello struct {

@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/boxlite-go/boxlite/internal/guest"
+)
+
+// limitsName is argv[0] of an agent that only sets limits and becomes the
+// command: fork leaves no place to set them between the switch of user and the
+// exec, and to set them later would race with the command.
+const limitsName = "boxlite-limits"
+
+// reportFD is where it writes why the command cannot run; a command that runs
+// closes it.
+const reportFD = 3
+
+// rlimit is one bound, hard and soft.
+type rlimit struct {
+	resource int
+	value    uint64
+}
+
+// rlimits lists what l asks of the kernel. The address space is last: once it
+// is set this process itself may get no more memory.
+func rlimits(l guest.Limits) []rlimit {
+	var all []rlimit
+	add := func(resource int, value uint64) {
+		if value > 0 {
+			all = append(all, rlimit{resource, value})
+		}
+	}
+	add(unix.RLIMIT_NOFILE, l.OpenFiles)
+	add(unix.RLIMIT_FSIZE, l.FileSize)
+	add(unix.RLIMIT_CPU, uint64((l.CPUTime+time.Second-1)/time.Second))
+	add(unix.RLIMIT_AS, l.AddressSpace)
+	return all
+}
+
+// limitsArgs is the command line of the agent that becomes path.
+func limitsArgs(limits []rlimit, path string, args []string) []string {
+	words := make([]string, 0, len(limits))
+	for _, l := range limits {
+		words = append(words, strconv.Itoa(l.resource)+"="+strconv.FormatUint(l.value, 10))
+	}
+	return append([]string{limitsName, strings.Join(words, ","), path}, args...)
+}
+
+// RunHelper is called first in main. It returns at once unless this process
+// is the agent's helper that sets limits; then it never returns.
+func RunHelper() {
+	if len(os.Args) < 4 || os.Args[0] != limitsName {
+		return
+	}
+	err := becomeLimited(os.Args[1], os.Args[2], os.Args[3:])
+	errno, ok := err.(syscall.Errno)
+	if !ok {
+		errno = syscall.EINVAL
+	}
+	syscall.Write(reportFD, []byte(strconv.Itoa(int(errno))))
+	os.Exit(127)
+}
+
+func becomeLimited(words, path string, args []string) error {
+	syscall.CloseOnExec(reportFD)
+	env := syscall.Environ()
+	for word := range strings.SplitSeq(words, ",") {
+		r, v, _ := strings.Cut(word, "=")
+		resource, err := strconv.Atoi(r)
+		if err != nil {
+			return err
+		}
+		value, err := strconv.ParseUint(v, 10, 64)
+		if err != nil {
+			return err
+		}
+		if err := lower(resource, value); err != nil {
+			return err
+		}
+	}
+	return syscall.Exec(path, args, env)
+}
+
+// lower sets both limits to value, or to the hard limit where that is less.
+func lower(resource int, value uint64) error {
+	var now syscall.Rlimit
+	if err := syscall.Getrlimit(resource, &now); err != nil {
+		return err
+	}
+	value = min(value, now.Max)
+	return syscall.Setrlimit(resource, &syscall.Rlimit{Cur: value, Max: value})
+}
+
+// reported reads the verdict of the helper: nil when it became the command.
+func reported(r *os.File) error {
+	buf := make([]byte, 16)
+	n, _ := r.Read(buf)
+	if n == 0 {
+		return nil
+	}
+	errno, err := strconv.Atoi(string(buf[:n]))
+	if err != nil {
+		return fmt.Errorf("report of the helper: %w", err)
+	}
+	return syscall.Errno(errno)
+}

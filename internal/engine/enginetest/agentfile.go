@@ -1,0 +1,69 @@
+package enginetest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+)
+
+// AgentEnv names the variable that may give the file of an agent to use.
+const AgentEnv = "BOXLITE_TEST_AGENT"
+
+// agentFile is the agent of this source tree as an executable file. It is
+// built once a process; the Go build cache makes the next ones quick.
+var agentFile = sync.OnceValues(func() (string, error) {
+	if f := os.Getenv(AgentEnv); f != "" {
+		return f, nil
+	}
+	dir, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	return buildAgent(dir)
+})
+
+func cacheDir() (string, error) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		base = filepath.Join(os.TempDir(), fmt.Sprintf("boxlite-test-%d", os.Getuid()))
+	}
+	dir := filepath.Join(base, "boxlite-test")
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// buildAgent builds cmd/boxlite-agent and keeps it by its content, so that
+// test processes that run at once never write a file another one executes.
+func buildAgent(dir string) (string, error) {
+	_, self, _, ok := runtime.Caller(0)
+	if !ok {
+		return "", errors.New("fake: tests must run from the source tree")
+	}
+	tmp, err := os.MkdirTemp(dir, "build-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	out := filepath.Join(tmp, "agent")
+	cmd := exec.Command("go", "build", "-o", out, "./cmd/boxlite-agent")
+	cmd.Dir = filepath.Join(filepath.Dir(self), "..", "..", "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("fake: build the agent: %w\n%s", err, msg)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	kept := filepath.Join(dir, "agent-"+hex.EncodeToString(sum[:8]))
+	if _, err := os.Stat(kept); err == nil {
+		return kept, nil
+	}
+	return kept, os.Rename(out, kept)
+}
