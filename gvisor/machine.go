@@ -1,0 +1,284 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/runsc/boot"
+
+	"github.com/boxlite-go/boxlite/internal/engine"
+	"github.com/boxlite-go/boxlite/internal/guest"
+	"github.com/boxlite-go/boxlite/internal/hostos"
+)
+
+// machine is one sentry and our ends of what connects us.
+type machine struct {
+	log    *slog.Logger
+	spec   engine.Spec
+	proc   *process
+	ctl    *control
+	ready  *os.File // one byte when the sentry waits for its orders
+	cgroup *hostos.Cgroup
+
+	dialing chan struct{} // holds the one right to send on agent
+	agent   *net.UnixConn // control socket of the agent: a stream a message
+
+	saving chan struct{} // holds the one right to save
+
+	mu      sync.Mutex
+	stopped bool      // Stop was called
+	why     error     // why we killed it, if so
+	kills   int64     // processes the memory limit killed, when we last looked
+	killed  time.Time // when that number last grew
+
+	done chan struct{}
+	err  error // valid after done
+}
+
+var (
+	_ engine.Machine   = (*machine)(nil)
+	_ engine.DiskSaver = (*machine)(nil)
+	_ engine.Statser   = (*machine)(nil)
+)
+
+// newMachine takes all it is given.
+func newMachine(l *slog.Logger, s engine.Spec, p *process, ctl *control, agent *net.UnixConn, ready *os.File, cg *hostos.Cgroup) *machine {
+	m := &machine{
+		log:     l.With(slog.String("box", s.ID)),
+		spec:    s,
+		proc:    p,
+		ctl:     ctl,
+		ready:   ready,
+		cgroup:  cg,
+		agent:   agent,
+		dialing: make(chan struct{}, 1),
+		saving:  make(chan struct{}, 1),
+		done:    make(chan struct{}),
+	}
+	var watch sync.WaitGroup
+	watch.Go(m.watchMemory)
+	// Ends with the sentry; done says so.
+	go func() {
+		<-p.exited
+		watch.Wait()
+		m.cleanUp()
+		close(m.done)
+	}()
+	return m
+}
+
+// cleanUp runs when the sentry is gone.
+func (m *machine) cleanUp() {
+	m.mu.Lock()
+	stopped, why := m.stopped, m.why
+	m.mu.Unlock()
+	switch {
+	case why != nil:
+		m.err = why
+	case stopped:
+	case m.oomKilled():
+		m.err = engine.ErrOutOfMemory
+	default:
+		m.err = m.lastWords()
+	}
+	m.ready.Close()
+	m.agent.Close()
+	m.ctl.close()
+	if err := m.cgroup.Remove(); err != nil {
+		m.log.Warn("cgroup left behind", slog.Any("err", err))
+	}
+}
+
+// lastWords says how the sentry ended. The process has ended.
+func (m *machine) lastWords() error {
+	<-m.proc.exited
+	err := fmt.Errorf("sentry ended: %s", m.proc.cmd.ProcessState)
+	if w := m.proc.words.String(); w != "" {
+		err = fmt.Errorf("%w: %s", err, w)
+	}
+	return err
+}
+
+// boot waits for the sentry, starts the box and waits for its agent.
+func (m *machine) boot(ctx context.Context, l *layer) error {
+	unwatch := context.AfterFunc(ctx, m.abort)
+	defer unwatch()
+	verified := make(chan error, 1)
+	// Ends by itself; it is waited for below, and m is killed if that fails.
+	go func() { verified <- l.verify() }()
+	err := m.startRoot()
+	if err == nil {
+		_, err = guest.NewClient(m.Dial).Ping(ctx)
+	}
+	return errors.Join(<-verified, err)
+}
+
+func (m *machine) startRoot() error {
+	var one [1]byte
+	if _, err := io.ReadFull(m.ready, one[:]); err != nil {
+		return fmt.Errorf("sentry did not come up: %w", err)
+	}
+	if err := m.ctl.calls.Call(boot.ContMgrSetNetworkArgs, m.network(), nil); err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	if err := m.ctl.calls.Call(boot.ContMgrRootContainerStart, &m.spec.ID, nil); err != nil {
+		return fmt.Errorf("boot: %w", err)
+	}
+	m.preferGuestAsVictim()
+	return nil
+}
+
+// network is what the box has of it: a loopback device.
+func (m *machine) network() *boot.CreateLinksAndRoutesArgs {
+	return &boot.CreateLinksAndRoutesArgs{LoopbackLinks: []boot.LoopbackLink{boot.DefaultLoopbackLink}}
+}
+
+// Dial implements engine.Machine: the agent receives one end of a new pair.
+func (m *machine) Dial(ctx context.Context) (net.Conn, error) {
+	conn, theirs, err := socketpair(unix.SOCK_STREAM)
+	if err != nil {
+		return nil, fmt.Errorf("dial agent: %w", err)
+	}
+	defer theirs.Close()
+	if err := m.send(ctx, theirs); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("dial agent: %w", err)
+	}
+	return conn, nil
+}
+
+// send passes f to the agent.
+func (m *machine) send(ctx context.Context, f *os.File) error {
+	select {
+	case m.dialing <- struct{}{}:
+		defer func() { <-m.dialing }()
+	case <-m.done:
+		return errEnded
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	// An agent that does not read must not hold us longer than ctx.
+	unwatch := context.AfterFunc(ctx, func() { _ = m.agent.SetWriteDeadline(time.Now()) })
+	_, _, err := m.agent.WriteMsgUnix([]byte{0}, unix.UnixRights(int(f.Fd())), nil)
+	if !unwatch() {
+		_ = m.agent.SetWriteDeadline(time.Time{})
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, net.ErrClosed), errors.Is(err, unix.EPIPE):
+		return errEnded
+	}
+	return err
+}
+
+var errEnded = errors.New("machine has ended")
+
+// orderlyStop bounds how long Stop asks when its ctx has no end.
+const orderlyStop = 10 * time.Second
+
+// Stop implements engine.Machine.
+func (m *machine) Stop(ctx context.Context) error {
+	m.mu.Lock()
+	m.stopped = true
+	m.mu.Unlock()
+	m.shutDown(ctx)
+	m.kill()
+	return nil
+}
+
+// shutDown asks the agent to end all commands.
+func (m *machine) shutDown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, orderlyStop)
+	defer cancel()
+	select {
+	case <-m.done:
+		return
+	case <-ctx.Done():
+		return
+	default:
+	}
+	deadline, _ := ctx.Deadline()
+	// Half of the time for those that heed SIGTERM; the rest for the agent to
+	// kill those that do not, and to tell.
+	_ = guest.NewClient(m.Dial).Shutdown(ctx, time.Until(deadline)/2) // force comes next
+}
+
+// kill ends the machine at once and returns when nothing of it is left.
+func (m *machine) kill() {
+	m.abort()
+	<-m.done
+}
+
+// abort makes the machine end.
+func (m *machine) abort() { _ = m.proc.cmd.Process.Kill() }
+
+// fail ends the machine for a reason of ours.
+func (m *machine) fail(why error) {
+	m.mu.Lock()
+	if m.why == nil && !m.stopped {
+		m.why = why
+	}
+	m.mu.Unlock()
+	m.abort()
+}
+
+// Done implements engine.Machine.
+func (m *machine) Done() <-chan struct{} { return m.done }
+
+// Err implements engine.Machine.
+func (m *machine) Err() error {
+	<-m.done
+	return m.err
+}
+
+// SaveDisk implements engine.DiskSaver. The box is paused while it runs.
+func (m *machine) SaveDisk(ctx context.Context) error {
+	select {
+	case m.saving <- struct{}{}:
+	case <-m.done:
+		return fmt.Errorf("save disk: %w", errEnded)
+	case <-ctx.Done():
+		return fmt.Errorf("save disk: %w", context.Cause(ctx))
+	}
+	saved := make(chan error, 1)
+	// A save cannot be interrupted: it goes on when ctx ends, and ends with
+	// the machine at the latest.
+	go func() {
+		defer func() { <-m.saving }()
+		saved <- saveLayer(m.spec.Disk, m.saveTo)
+	}()
+	select {
+	case err := <-saved:
+		if err != nil {
+			return fmt.Errorf("save disk: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("save disk: %w", context.Cause(ctx))
+	}
+}
+
+// saveTo has the sentry write its layer.
+func (m *machine) saveTo(files []*os.File) error {
+	args := &boot.FSSaveArgs{}
+	args.FilePayload.Files = files
+	return m.ctl.saves.Call(boot.ContMgrFSSave, args, nil)
+}
+
+// killedBySignal tells whether the sentry ended by SIGKILL.
+func (m *machine) killedBySignal() bool {
+	ws, ok := m.proc.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && ws.Signaled() && ws.Signal() == syscall.SIGKILL
+}

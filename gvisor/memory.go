@@ -1,0 +1,175 @@
+package gvisor
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/boxlite-go/boxlite/internal/engine"
+	"github.com/boxlite-go/boxlite/internal/hostos"
+)
+
+const (
+	// sentryMemory is what a machine may use beyond what the box sees: the
+	// sentry's own heap and stubs. Idle it takes 14 MB; what a guest makes it
+	// hold (inodes, sockets, page tables) comes on top.
+	sentryMemory = 64 << 20
+	// maxHostProcesses is far out: a guest is bound by its own cgroup, and a
+	// sentry that cannot clone ends.
+	maxHostProcesses = 32 << 10
+)
+
+func hostLimits(s engine.Spec) hostos.Limits {
+	return hostos.Limits{Memory: s.Memory + sentryMemory, CPUs: s.CPUs, Processes: maxHostProcesses}
+}
+
+// preferGuestAsVictim makes the kernel, when the limit is reached, kill the
+// largest process of the guest rather than the sentry, whose death ends the
+// box. Processes of the guest are forked from others than the sentry, so they
+// keep their own value. Only a privileged user may; for others the sentry is a
+// candidate like any.
+func (m *machine) preferGuestAsVictim() {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", m.proc.cmd.Process.Pid), []byte("-900"), 0)
+}
+
+const (
+	// Where the kernel enforces the limit, we look only for what it killed.
+	slowPoll = time.Second
+	// Where it does not, the next look is due when a fast guest, at
+	// fillRate, could have used up what is left, within these bounds.
+	minPoll, maxPoll = 20 * time.Millisecond, 250 * time.Millisecond
+	fillRate         = 4 << 30 // bytes a second
+)
+
+// watchMemory ends when the sentry has.
+func (m *machine) watchMemory() {
+	if m.cgroup.Memory() {
+		m.watchKills()
+		return
+	}
+	limit := m.spec.Memory + sentryMemory
+	var g gauge
+	defer g.close()
+	timer := time.NewTimer(maxPoll)
+	defer timer.Stop()
+	for {
+		select {
+		case <-m.proc.exited:
+			return
+		case <-timer.C:
+		}
+		used, ok := g.read(m.proc.cmd.Process.Pid)
+		if ok && used > limit {
+			m.fail(engine.ErrOutOfMemory)
+			return
+		}
+		left := time.Duration(max(0, limit-used)) * time.Second / fillRate
+		timer.Reset(min(max(left, minPoll), maxPoll))
+	}
+}
+
+// watchKills remembers when the kernel last killed something.
+func (m *machine) watchKills() {
+	ticker := time.NewTicker(slowPoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-m.proc.exited:
+			return
+		case <-ticker.C:
+			m.countKills()
+		}
+	}
+}
+
+// countKills reports whether the kernel killed something lately.
+func (m *machine) countKills() (recent bool) {
+	n := m.cgroup.OOMKills()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n > m.kills {
+		m.kills, m.killed = n, time.Now()
+	}
+	return n > 0 && time.Since(m.killed) < 2*slowPoll
+}
+
+// oomKilled tells whether the memory limit is what ended the sentry.
+func (m *machine) oomKilled() bool {
+	return m.killedBySignal() && m.cgroup.Memory() && m.countKills()
+}
+
+// gauge measures a sentry's memory from outside: the size of the file that
+// holds all of its guest's memory, and its own heap. A look costs 5 µs.
+type gauge struct {
+	mem, statm *os.File
+}
+
+func (g *gauge) close() {
+	g.mem.Close()
+	g.statm.Close()
+}
+
+// read returns bytes, and false while they cannot be known.
+func (g *gauge) read(pid int) (int64, bool) {
+	if g.mem == nil {
+		g.mem = openMemory(pid)
+	}
+	if g.statm == nil {
+		g.statm, _ = os.Open(fmt.Sprintf("/proc/%d/statm", pid))
+	}
+	if g.mem == nil || g.statm == nil {
+		return 0, false
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(g.mem.Fd()), &st); err != nil {
+		return 0, false
+	}
+	own, err := privateMemory(g.statm)
+	return st.Blocks*512 + own, err == nil
+}
+
+// privateMemory reads resident minus shared memory from a statm file.
+func privateMemory(statm *os.File) (int64, error) {
+	var buf [128]byte
+	n, err := statm.ReadAt(buf[:], 0)
+	if n == 0 {
+		return 0, err
+	}
+	f := strings.Fields(string(buf[:n]))
+	if len(f) < 3 {
+		return 0, fmt.Errorf("statm: unknown format %q", buf[:n])
+	}
+	resident, err1 := strconv.ParseInt(f[1], 10, 64)
+	shared, err2 := strconv.ParseInt(f[2], 10, 64)
+	if err1 != nil || err2 != nil {
+		return 0, fmt.Errorf("statm: unknown format %q", buf[:n])
+	}
+	return max(0, resident-shared) * int64(os.Getpagesize()), nil
+}
+
+// openMemory finds the memory file of the sentry pid among its descriptors.
+// The handle is only good for asking its size.
+func openMemory(pid int) *os.File {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if to, err := os.Readlink(path); err != nil || !strings.HasPrefix(to, "/memfd:runsc-memory") {
+			continue
+		}
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil
+		}
+		return os.NewFile(uintptr(fd), "memory")
+	}
+	return nil
+}

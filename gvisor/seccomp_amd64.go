@@ -1,0 +1,6 @@
+package gvisor
+
+import _ "embed"
+
+//go:embed seccomp_amd64.gob
+var seccompPrograms []byte
