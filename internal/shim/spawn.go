@@ -101,12 +101,17 @@ func Spawn(ctx context.Context, helper string, spec Spec) (*Process, error) {
 	return p, nil
 }
 
-// helperEnv is the environment of a shim: nothing of the caller's, except
-// where coverage of tests is written.
+// passed are the variables a shim inherits: where tests write coverage, and
+// what the fake engine of tests runs. The product reads neither.
+var passed = []string{"GOCOVERDIR", "BOXLITE_TEST_AGENT"}
+
+// helperEnv is the environment of a shim: nothing of the caller's else.
 func helperEnv() []string {
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	if dir := os.Getenv("GOCOVERDIR"); dir != "" {
-		env = append(env, "GOCOVERDIR="+dir)
+	for _, key := range passed {
+		if v, ok := os.LookupEnv(key); ok {
+			env = append(env, key+"="+v)
+		}
 	}
 	return env
 }

@@ -28,6 +28,17 @@ var agentFile = sync.OnceValues(func() (string, error) {
 	return buildAgent(dir)
 })
 
+// Prepare finds or builds the agent and names it in the environment, for the
+// helper processes of a test, which inherit the name. A TestMain whose boxes
+// have helper processes calls it first.
+func Prepare() error {
+	f, err := agentFile()
+	if err != nil {
+		return err
+	}
+	return os.Setenv(AgentEnv, f)
+}
+
 func cacheDir() (string, error) {
 	base, err := os.UserCacheDir()
 	if err != nil {
