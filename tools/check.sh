@@ -18,8 +18,8 @@ say "race tests on the fake engine"
 CGO_ENABLED=1 go run ./internal/gotest -race -short -timeout 10m . ./internal/... ./cmd/...
 
 say "build for arm64"
-GOARCH=arm64 go build -o /dev/null ./cmd/boxlite-agent
-GOARCH=arm64 go build ./...
+GOARCH=arm64 go build -buildvcs=false -o /dev/null ./cmd/boxlite-agent
+GOARCH=arm64 go build -buildvcs=false ./...
 
 say "go.mod is tidy"
 go mod tidy -diff
