@@ -26,7 +26,7 @@ var essential = []string{
 	"apt", "base-files", "base-passwd", "bash", "bsdutils", "coreutils", "dash", "debianutils",
 	"diffutils", "dpkg", "findutils", "grep", "gzip", "hostname", "init-system-helpers", "libc-bin",
 	"login", "mawk", "mount", "ncurses-base", "ncurses-bin", "passwd", "perl-base", "sed",
-	"sysvinit-utils", "tar", "tzdata", "util-linux",
+	"sysvinit-utils", "tar", "tzdata", "usr-is-merged", "util-linux",
 }
 
 var python = []string{"python3", "python3-pip", "python3-venv", "ca-certificates", "netbase"}
