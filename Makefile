@@ -1,13 +1,11 @@
 # boxlite: `make help` lists the targets. T bounds each fuzz test, N is how
-# often each benchmark runs, WAIT how long quickstart waits for the registry.
-T    ?= 30s
-N    ?= 5
-WAIT ?= 60
+# often each benchmark runs.
+T ?= 30s
+N ?= 5
 
-export CGO_ENABLED  := 0
-export GOTOOLCHAIN  ?= auto
-export PATH         := $(CURDIR)/build/go/bin:$(PATH)
-export BOXLITE_WAIT := $(WAIT)
+export CGO_ENABLED := 0
+export GOTOOLCHAIN ?= auto
+export PATH        := $(CURDIR)/build/go/bin:$(PATH)
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOBUILD = go build -trimpath -buildvcs=false
