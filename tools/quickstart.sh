@@ -6,7 +6,7 @@ image=python:slim
 echo "quickstart: pulling $image"
 if ! bin/boxlite pull "$image"; then
 	echo "quickstart: no $image from a registry, see above; using a stand-in made of Debian packages"
-	make --no-print-directory images
+	go run ./internal/mkimage -o build/images python-slim
 	bin/boxlite load -i build/images/python-slim.tar
 fi
 
