@@ -14,15 +14,18 @@ import (
 	"github.com/boxlite-go/boxlite/internal/guest"
 )
 
-// checkTimeout bounds Check. A boot takes 0.1 s; a host that needs a hundred
+// checkTimeout bounds Check when its ctx has no deadline. A boot takes 0.1 s; a host that needs a hundred
 // times that is of no use.
 const checkTimeout = 10 * time.Second
 
 // Check implements engine.Engine: it boots a box whose image is the agent's
 // own and runs a command in it.
 func (e *Engine) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, checkTimeout)
+		defer cancel()
+	}
 	err := e.check(ctx)
 	var unsupported *engine.Unsupported
 	if err == nil || errors.As(err, &unsupported) {

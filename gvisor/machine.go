@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -190,10 +189,14 @@ const orderlyStop = 10 * time.Second
 
 // Stop implements engine.Machine.
 func (m *machine) Stop(ctx context.Context) error {
-	m.mu.Lock()
-	m.stopped = true
-	m.mu.Unlock()
-	m.shutDown(ctx)
+	select {
+	case <-m.proc.exited: // by itself: Err says why
+	default:
+		m.mu.Lock()
+		m.stopped = true
+		m.mu.Unlock()
+		m.shutDown(ctx)
+	}
 	m.kill()
 	return nil
 }
@@ -275,10 +278,4 @@ func (m *machine) saveTo(files []*os.File) error {
 	args := &boot.FSSaveArgs{}
 	args.FilePayload.Files = files
 	return m.ctl.saves.Call(boot.ContMgrFSSave, args, nil)
-}
-
-// killedBySignal tells whether the sentry ended by SIGKILL.
-func (m *machine) killedBySignal() bool {
-	ws, ok := m.proc.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	return ok && ws.Signaled() && ws.Signal() == syscall.SIGKILL
 }

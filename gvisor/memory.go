@@ -30,11 +30,19 @@ func hostLimits(s engine.Spec) hostos.Limits {
 
 // preferGuestAsVictim makes the kernel, when the limit is reached, kill the
 // largest process of the guest rather than the sentry, whose death ends the
-// box. Processes of the guest are forked from others than the sentry, so they
-// keep their own value. Only a privileged user may; for others the sentry is a
-// candidate like any.
+// box. The guest's processes are forked from children of the sentry, not from
+// the sentry itself, and inherit what is set here. Whatever is not permitted
+// is left as it is: then the sentry is a candidate like any.
 func (m *machine) preferGuestAsVictim() {
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", m.proc.cmd.Process.Pid), []byte("-900"), 0)
+	pid := m.proc.cmd.Process.Pid
+	_ = setOOMScore(pid, "-900") // takes CAP_SYS_RESOURCE
+	for _, child := range hostos.Descendants(pid) {
+		_ = setOOMScore(child, "900") // takes nothing
+	}
+}
+
+func setOOMScore(pid int, score string) error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(score), 0)
 }
 
 const (
@@ -98,10 +106,9 @@ func (m *machine) countKills() (recent bool) {
 	return n > 0 && time.Since(m.killed) < 2*slowPoll
 }
 
-// oomKilled tells whether the memory limit is what ended the sentry.
-func (m *machine) oomKilled() bool {
-	return m.killedBySignal() && m.cgroup.Memory() && m.countKills()
-}
+// oomKilled tells whether the memory limit is what ended the sentry: by its
+// own death or by that of a process it cannot be without.
+func (m *machine) oomKilled() bool { return m.cgroup.Memory() && m.countKills() }
 
 // gauge measures a sentry's memory from outside: the size of the file that
 // holds all of its guest's memory, and its own heap. A look costs 5 µs.
