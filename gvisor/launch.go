@@ -127,9 +127,10 @@ func (v *invocation) config(s engine.Spec) {
 	v.arg("--net-raw=true") // as Docker; what leaves the box is judged outside
 	v.arg("--allow-suid=true")
 	v.arg("--in-sandbox-cgroup=v2")
-	v.arg("--ignore-cgroups=true") // the host's are ours to make
-	v.arg("--directfs=false")      // and no system calls on host files
-	v.arg("--rootless=true")       // else it starts a second process, only to unmount /proc
+	v.arg("--ignore-cgroups=true")        // the host's are ours to make
+	v.arg("--directfs=false")             // and no system calls on host files
+	v.arg("--rootless=true")              // else it starts a second process, only to unmount /proc
+	v.arg("--control-rpc-stop-timeout=0") // we keep idle connections; do not wait for them to close
 	if s.Reduced {
 		v.arg("--TESTONLY-unsafe-nonroot=true")
 	}

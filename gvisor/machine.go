@@ -114,25 +114,40 @@ func (m *machine) boot(ctx context.Context, l *layer) error {
 	verified := make(chan error, 1)
 	// Ends by itself; it is waited for below, and m is killed if that fails.
 	go func() { verified <- l.verify() }()
-	err := m.startRoot()
-	if err == nil {
-		_, err = guest.NewClient(m.Dial).Ping(ctx)
-	}
-	return errors.Join(<-verified, err)
+	return errors.Join(m.startAgent(ctx), <-verified)
 }
 
-func (m *machine) startRoot() error {
+// startAgent returns when the agent answers.
+func (m *machine) startAgent(ctx context.Context) error {
+	if err := m.awaitSentry(); err != nil {
+		return err
+	}
+	there := m.offerCommands()
+	if err := m.startRoot(); err != nil {
+		return err
+	}
+	if _, err := guest.NewClient(m.Dial).Ping(ctx); err != nil {
+		return err
+	}
+	m.spareAgent(there)
+	return nil
+}
+
+func (m *machine) awaitSentry() error {
 	var one [1]byte
 	if _, err := io.ReadFull(m.ready, one[:]); err != nil {
 		return fmt.Errorf("sentry did not come up: %w", err)
 	}
+	return nil
+}
+
+func (m *machine) startRoot() error {
 	if err := m.ctl.calls.Call(boot.ContMgrSetNetworkArgs, m.network(), nil); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
 	if err := m.ctl.calls.Call(boot.ContMgrRootContainerStart, &m.spec.ID, nil); err != nil {
 		return fmt.Errorf("boot: %w", err)
 	}
-	m.preferGuestAsVictim()
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,16 +29,38 @@ func hostLimits(s engine.Spec) hostos.Limits {
 	return hostos.Limits{Memory: s.Memory + sentryMemory, CPUs: s.CPUs, Processes: maxHostProcesses}
 }
 
-// preferGuestAsVictim makes the kernel, when the limit is reached, kill the
-// largest process of the guest rather than the sentry, whose death ends the
-// box. The guest's processes are forked from children of the sentry, not from
-// the sentry itself, and inherit what is set here. Whatever is not permitted
-// is left as it is: then the sentry is a candidate like any.
-func (m *machine) preferGuestAsVictim() {
+// Who dies when the memory limit is reached is up to the kernel's scores.
+// Killing the sentry or the agent ends the box, killing a process of a command
+// may save it. The guest's processes are forked from a child of the sentry and
+// inherit what that child has when they are. Whatever is not permitted is left
+// as it is: then they are candidates like any.
+const (
+	scoreCommand = "900"
+	scoreAgent   = "0"    // anybody may go back to what was
+	scoreSentry  = "-900" // takes CAP_SYS_RESOURCE
+)
+
+// offerCommands prepares what all processes are forked from, before the first
+// one, and returns who was there.
+func (m *machine) offerCommands() []int {
+	there := hostos.Descendants(m.proc.cmd.Process.Pid)
+	for _, pid := range there {
+		_ = setOOMScore(pid, scoreCommand)
+	}
+	return there
+}
+
+// spareAgent takes the agent, alone in the box but for those who were there,
+// from the candidates.
+func (m *machine) spareAgent(there []int) {
 	pid := m.proc.cmd.Process.Pid
-	_ = setOOMScore(pid, "-900") // takes CAP_SYS_RESOURCE
+	_ = setOOMScore(pid, scoreSentry)
 	for _, child := range hostos.Descendants(pid) {
-		_ = setOOMScore(child, "900") // takes nothing
+		if slices.Contains(there, child) {
+			continue
+		}
+		_ = setOOMScore(child, scoreAgent)
+		_ = setOOMScore(child, scoreSentry)
 	}
 }
 

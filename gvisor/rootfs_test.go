@@ -46,7 +46,6 @@ var buildRootfs = sync.OnceValues(func() ([]byte, error) {
 	for _, a := range strings.Fields(applets) {
 		put(tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + a, Linkname: "busybox", Mode: 0o777}, "")
 	}
-	put(tar.Header{Typeflag: tar.TypeReg, Name: "bin/suid", Mode: 0o4755}, string(busybox))
 	put(tar.Header{Typeflag: tar.TypeReg, Name: "etc/passwd", Mode: 0o644}, "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
 	put(tar.Header{Typeflag: tar.TypeReg, Name: "etc/group", Mode: 0o644}, "root:x:0:\nuser:x:1000:\n")
 	for _, f := range []string{"lower/kept", "lower/changed", "lower/deleted", "lower/dir/a", "lower/gone/b"} {
