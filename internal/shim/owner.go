@@ -118,6 +118,7 @@ func serve(engines []engine.Engine, spec Spec, status, life *os.File) error {
 	}
 	say(status, reply{})
 	debug.FreeOSMemory()
+	hostos.OwnText().Trim()
 	o.finish(<-o.ends)
 	last := o.state()
 	say(status, reply{Run: &last})
