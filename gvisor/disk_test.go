@@ -1,0 +1,193 @@
+package gvisor_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/boxlite-go/boxlite/gvisor"
+	"github.com/boxlite-go/boxlite/internal/engine"
+	"github.com/boxlite-go/boxlite/internal/testenv"
+)
+
+// change makes one of everything a layer can hold.
+const change = `
+umask 0
+cd /root
+echo text > file; chmod 4750 file; chown 12:34 file
+ln file hard; ln -s file sym
+ln -s /nowhere/$(printf %0300d 1) dangling
+mkdir -p dir/sub; chmod 1777 dir; chown 5:6 dir/sub
+mkfifo fifo; mknod char c 1 3; mknod block b 7 1
+for n in "new
+line" "$(printf 'bytes\377')" "./-dash" "sp ace" "é" "eq=ual" "$(printf 'ctl\001')"; do echo "$n" > "$n"; done
+long=$(printf %0250d 2); mkdir -p $long/$long/$long/$long; echo deep > $long/$long/$long/$long/file
+truncate -s 5g sparse; echo end | dd of=sparse bs=1 seek=3000000000 conv=notrunc 2>/dev/null
+dd if=/dev/urandom of=random bs=1M count=20 2>/dev/null
+: > empty
+touch -d "2001-02-03 04:05:06" dir/old
+rm /lower/deleted; rm -r /lower/gone
+rm -r /lower/dir; mkdir /lower/dir; echo new > /lower/dir/new
+echo more >> /lower/changed; chmod 600 /lower/kept
+echo tmp > /tmp/file; echo shm > /dev/shm/file
+`
+
+// show prints all of it.
+const show = `
+cd /root
+find . /lower /tmp ! -path ./sparse | sort
+find . /lower /tmp ! -path ./sparse -exec stat -c '%n %f %u %g %h %t,%T' {} + | sort
+find . /lower /tmp -type f ! -path ./sparse -exec md5sum {} + | sort
+readlink sym dangling
+stat -c '%s' sparse; dd if=sparse bs=1 skip=2999999998 count=6 2>/dev/null | od -c
+stat -c %Y dir/old
+ls /dev/shm
+`
+
+func TestDiskSurvivesRestart(t *testing.T) {
+	testenv.NeedGVisor(t)
+	s := spec(t)
+	m := start(t, s)
+	sh(t, m, change)
+	want := strings.TrimSuffix(sh(t, m, show), "file\n") // /dev/shm is not kept
+	save(t, m)
+	stop(t, m)
+	for range 2 { // what was restored is saved as well as what was made
+		m = start(t, s)
+		if got := sh(t, m, show); got != want {
+			t.Fatalf("after restart: got\n%s\nwant\n%s", got, want)
+		}
+		save(t, m)
+		stop(t, m)
+	}
+	m = start(t, s)
+	if got, want := sh(t, m, "echo linked >> /root/hard; cat /root/file"), "text\nlinked\n"; got != want {
+		t.Errorf("write through a hard link: got %q, want %q", got, want)
+	}
+}
+
+func TestUnsavedChangesAreLost(t *testing.T) {
+	testenv.NeedGVisor(t)
+	s := spec(t)
+	m := start(t, s)
+	sh(t, m, "echo 1 > /root/saved")
+	save(t, m)
+	sh(t, m, "echo 2 > /root/lost")
+	stop(t, m)
+	m = start(t, s)
+	if got, want := sh(t, m, "ls /root"), "saved\n"; got != want {
+		t.Errorf("after a stop without a save: got %q, want %q", got, want)
+	}
+}
+
+func TestSaveWhileRunning(t *testing.T) {
+	testenv.NeedGVisor(t)
+	m := start(t, spec(t))
+	sh(t, m, "setsid sh -c 'i=0; while :; do i=$((i+1)); echo $i >> /root/log; done' >/dev/null 2>&1 &")
+	for range 5 {
+		save(t, m)
+		sh(t, m, "true")
+	}
+	before := sh(t, m, "wc -l < /root/log")
+	sh(t, m, "usleep 20000")
+	if after := sh(t, m, "wc -l < /root/log"); after == before {
+		t.Error("a command in the background does not go on after a save")
+	}
+}
+
+func TestDamagedDiskIsRefused(t *testing.T) {
+	testenv.NeedGVisor(t)
+	s := spec(t)
+	m := start(t, s)
+	sh(t, m, "dd if=/dev/urandom of=/root/f bs=1M count=3 2>/dev/null")
+	save(t, m)
+	stop(t, m)
+	var man struct{ Dir string }
+	b, err := os.ReadFile(filepath.Join(s.Disk, "layer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &man); err != nil {
+		t.Fatal(err)
+	}
+	e := gvisor.New(gvisor.Options{CacheDir: t.TempDir()})
+	for _, name := range []string{man.Dir + "/pages", man.Dir + "/tree.tar", man.Dir + "/pages.meta", man.Dir + "/checkpoint", "layer.json"} {
+		path := filepath.Join(s.Disk, name)
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flipped := append([]byte(nil), whole...)
+		flipped[len(flipped)/2] ^= 0x40
+		for what, content := range map[string][]byte{"cut": whole[:len(whole)/2], "flipped": flipped} {
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			m, err := e.Start(t.Context(), s)
+			if err == nil {
+				stop(t, m)
+			}
+			// A flipped bit in the manifest may still be valid, of another layer.
+			if !errors.Is(err, gvisor.ErrDamaged) && name != "layer.json" || err == nil {
+				t.Errorf("start with %s %s: got %v, want %v", name, what, err, gvisor.ErrDamaged)
+			}
+			if now, err := os.ReadFile(path); err != nil || string(now) != string(content) {
+				t.Errorf("%s was changed by a refused start (%v)", name, err)
+			}
+		}
+		if err := os.WriteFile(path, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := sh(t, start(t, s), "wc -c < /root/f"), "3145728\n"; got != want {
+		t.Errorf("mended disk: got %q, want %q", got, want)
+	}
+}
+
+func TestLeftoversOfASaveAreRemoved(t *testing.T) {
+	testenv.NeedGVisor(t)
+	s := spec(t)
+	if err := os.MkdirAll(filepath.Join(s.Disk, "layer-123/sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	stop(t, start(t, s))
+	if got := names(t, s.Disk); len(got) != 0 {
+		t.Errorf("disk after start and stop: got %q, want nothing", got)
+	}
+}
+
+// save saves the disk of m.
+func save(tb testing.TB, m engine.Machine) {
+	tb.Helper()
+	if err := m.(engine.DiskSaver).SaveDisk(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// stop stops m in good order.
+func stop(tb testing.TB, m engine.Machine) {
+	tb.Helper()
+	if err := m.Stop(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	if err := m.Err(); err != nil {
+		tb.Fatalf("Err after Stop: got %v, want nil", err)
+	}
+}
+
+// names lists a directory.
+func names(tb testing.TB, dir string) []string {
+	tb.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
