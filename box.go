@@ -1,0 +1,394 @@
+package boxlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/boxlite-go/boxlite/internal/guest"
+	"github.com/boxlite-go/boxlite/internal/hostos"
+	"github.com/boxlite-go/boxlite/internal/shim"
+	"github.com/boxlite-go/boxlite/internal/store"
+)
+
+// Box is a handle of a box. Any number of handles, in any number of processes,
+// may stand for the same box. It is safe for concurrent use and needs no
+// closing.
+//
+// What needs a running box starts it: [Cmd.Start], copying, files. Only a box
+// that was stopped through this handle, and a job, whose start would run its
+// main command, must be started by Start; until then the error is [ErrState].
+type Box struct {
+	rt      *Runtime
+	id      string
+	name    string
+	options BoxOptions
+	created time.Time
+
+	mu      sync.Mutex
+	image   string       // digest; empty before the first start
+	config  *ImageConfig // of the image, once known
+	stopped bool         // by this handle
+	oomSeen int64        // memory kills already reported
+}
+
+// ID of the box: unique and constant.
+func (b *Box) ID() string { return b.id }
+
+// Name of the box, or empty.
+func (b *Box) Name() string { return b.name }
+
+func (b *Box) dir() string { return b.rt.dir(b.id) }
+
+func (b *Box) shim() *shim.Client { return shim.NewClient(b.dir()) }
+
+// fail names the box in an error and its condition.
+func (b *Box) fail(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	return &Error{op, b.label(), b.condition(err)}
+}
+
+func (b *Box) label() string {
+	if b.name != "" {
+		return b.name
+	}
+	return b.id
+}
+
+// condition finds the public condition behind an internal error.
+func (b *Box) condition(err error) error {
+	f, _ := errors.AsType[*shim.Fault](err)
+	switch {
+	case errors.Is(err, shim.ErrNotRunning):
+		return b.notRunning()
+	case f == nil:
+		return spaceErr(err)
+	case f.Kind == shim.KindGone:
+		return fmt.Errorf("%w: it was removed", ErrNotFound)
+	case f.Kind == shim.KindUnsupported:
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	case f.Kind == shim.KindNoSpace:
+		return fmt.Errorf("%w: %w", ErrExhausted, err)
+	case f.Kind == shim.KindBusy, f.Kind == shim.KindStopping:
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	return err
+}
+
+// notRunning says why a box that should run does not.
+func (b *Box) notRunning() error {
+	info, err := b.Info(context.Background())
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return fmt.Errorf("%w: it was removed", ErrNotFound)
+	case err != nil:
+		return err
+	case info.Reason != "":
+		return fmt.Errorf("%w: it is %s: %s; start it first", ErrState, info.State, info.Reason)
+	}
+	return fmt.Errorf("%w: it is %s; start it first", ErrState, info.State)
+}
+
+// Info tells what is known of the box now. The error is [ErrNotFound] when it
+// was removed.
+func (b *Box) Info(ctx context.Context) (BoxInfo, error) {
+	row, err := b.rt.store.Find(ctx, b.id)
+	if errors.Is(err, store.ErrNotFound) || err == nil && row.ID != b.id {
+		err = fmt.Errorf("box %w: it was removed", ErrNotFound)
+	}
+	if err != nil {
+		return BoxInfo{}, &Error{"inspect", b.label(), err}
+	}
+	run, err := shim.Read(b.dir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		run = shim.Run{State: shim.Failed, Reason: err.Error()}
+	}
+	info := BoxInfo{
+		ID: b.id, Name: b.name, State: publicState(run.State), Reason: run.Reason, Options: b.options,
+		ImageDigest: row.Image, Engine: run.Engine, PID: run.PID, OOM: run.OOM,
+		Created: b.created, Started: run.Started, Finished: run.Finished, Saved: run.Saved,
+		DiskBytes: diskBytes(shim.DiskDir(b.dir())),
+	}
+	if run.State != "" {
+		info.Isolation = "full"
+		if run.Reduced {
+			info.Isolation = "reduced"
+		}
+	}
+	if run.Exit != nil {
+		info.ExitCode = &run.Exit.Code
+	}
+	return info, nil
+}
+
+func publicState(s shim.State) State {
+	switch s {
+	case "", shim.Starting:
+		return StateConfigured
+	default:
+		return State(s)
+	}
+}
+
+// diskBytes adds up the files of a saved layer.
+func diskBytes(dir string) (n int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if st, err := d.Info(); err == nil {
+				n += st.Size()
+			}
+		}
+		return nil
+	})
+	return n
+}
+
+// stopGrace is what commands get between SIGTERM and SIGKILL. Ten seconds is
+// docker's default, so images made for it behave the same.
+const stopGrace = 10 * time.Second
+
+// Stop ends everything in the box and saves its files. Commands get SIGTERM,
+// and SIGKILL after ten seconds or shortly before the deadline of ctx. A box
+// that does not run is stopped already. A box with AutoRemove is deleted.
+func (b *Box) Stop(ctx context.Context) error {
+	b.mu.Lock()
+	b.stopped = true
+	b.mu.Unlock()
+	grace := stopGrace
+	if d, ok := ctx.Deadline(); ok {
+		// Half of what is left is for saving and cleaning up.
+		grace = min(grace, max(0, time.Until(d)/2))
+	}
+	err := b.stop(ctx, grace)
+	if err == nil {
+		b.rt.log.Info("box stopped", slog.String("box", b.id))
+	}
+	return b.fail("stop", err)
+}
+
+func (b *Box) stop(ctx context.Context, grace time.Duration) error {
+	err := b.shim().Stop(ctx, grace)
+	if errors.Is(err, shim.ErrNotRunning) {
+		err = b.awaitEnd(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return b.reap(ctx)
+}
+
+// awaitEnd waits until no shim has the box. It is for the moments in which a
+// shim starts or ends, when its socket does not answer.
+func (b *Box) awaitEnd(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		run, err := shim.Read(b.dir())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || !run.Active() {
+			return nil
+		}
+		if run.State == shim.Running {
+			// It has come up meanwhile.
+			err := b.shim().Stop(ctx, stopGrace)
+			if !errors.Is(err, shim.ErrNotRunning) {
+				return err
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// reap waits for the shim to be gone as a process, if we started it.
+func (b *Box) reap(ctx context.Context) error {
+	p := b.rt.forget(b.id)
+	if p == nil {
+		return nil
+	}
+	p.Close()
+	select {
+	case <-p.Done():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Remove deletes the box and all it wrote. The error is [ErrState] when it
+// runs and Force is not set. Removing a box that has removed itself succeeds.
+func (b *Box) Remove(ctx context.Context, o RemoveOptions) error {
+	err := b.remove(ctx, o)
+	if err == nil {
+		b.rt.log.Info("box removed", slog.String("box", b.id))
+	}
+	return b.fail("remove", err)
+}
+
+func (b *Box) remove(ctx context.Context, o RemoveOptions) error {
+	for {
+		lock, err := shim.Lock(b.dir())
+		switch {
+		case err == nil:
+			defer lock.Unlock()
+			return b.delete(ctx)
+		case errors.Is(err, fs.ErrNotExist):
+			return b.removeRow(ctx) // already gone, but for a crash in the middle
+		case !errors.Is(err, hostos.ErrLocked):
+			return err
+		case !o.Force:
+			return fmt.Errorf("%w: it is running; stop it first, or remove it by force", ErrState)
+		}
+		if err := b.stop(ctx, 0); err != nil {
+			return err
+		}
+	}
+}
+
+// delete removes the row first: a crash after it leaves a directory without a
+// row, which the next Open clears.
+func (b *Box) delete(ctx context.Context) error {
+	if err := b.removeRow(ctx); err != nil {
+		return err
+	}
+	return shim.Delete(b.dir(), b.id)
+}
+
+func (b *Box) removeRow(ctx context.Context) error {
+	err := b.rt.store.Remove(ctx, b.id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// Sync saves the files of a running box now, as Stop does. When it returns nil
+// they outlast any crash.
+func (b *Box) Sync(ctx context.Context) error { return b.fail("sync", b.shim().Sync(ctx)) }
+
+// Stats tells what a running box uses. The error is [ErrState] when it does
+// not run.
+func (b *Box) Stats(ctx context.Context) (Stats, error) {
+	st, err := b.shim().Stats(ctx)
+	if err != nil {
+		return Stats{}, b.fail("stats", err)
+	}
+	run, err := b.shim().Status(ctx)
+	if err != nil {
+		return Stats{}, b.fail("stats", err)
+	}
+	xs, err := b.Executions(ctx)
+	if err != nil {
+		return Stats{}, err
+	}
+	running := 0
+	for _, x := range xs {
+		if x.ExitCode == nil {
+			running++
+		}
+	}
+	return Stats{
+		CPU: st.CPU, Memory: st.Memory, MemoryLimit: st.MemoryLimit, OOMKills: st.OOMKills,
+		Executions: running, Uptime: time.Since(run.Started),
+	}, nil
+}
+
+// Executions lists the commands of a running box: those that run, and the last
+// ones that ended.
+func (b *Box) Executions(ctx context.Context) ([]Execution, error) {
+	list, err := guest.NewClient(b.shim().Dial).Executions(ctx)
+	if err != nil {
+		return nil, b.fail("executions", err)
+	}
+	out := make([]Execution, len(list))
+	for i, x := range list {
+		out[i] = Execution{ID: x.ID, Args: x.Args, PID: x.PID, TTY: x.TTY, Started: x.Started}
+		if x.Exit != nil {
+			out[i].ExitCode = &x.Exit.Code
+		}
+	}
+	return out, nil
+}
+
+// guest is a client of the agent that starts the box when needed.
+func (b *Box) guest() *guest.Client { return guest.NewClient(b.dial) }
+
+// dial opens a stream to the agent, starting the box if it may be started.
+func (b *Box) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := b.shim().Dial(ctx)
+	if !errors.Is(err, shim.ErrNotRunning) && !errors.Is(err, fs.ErrNotExist) {
+		return conn, err
+	}
+	b.mu.Lock()
+	stopped := b.stopped
+	b.mu.Unlock()
+	if stopped || b.options.job() {
+		return nil, b.notRunning()
+	}
+	if err := b.start(ctx, false); err != nil {
+		return nil, err
+	}
+	return b.shim().Dial(ctx)
+}
+
+// imageConfig returns the configuration of the box's image, starting the box
+// if that has not been settled.
+func (b *Box) imageConfig(ctx context.Context) (ImageConfig, error) {
+	b.mu.Lock()
+	config := b.config
+	b.mu.Unlock()
+	if config != nil {
+		return *config, nil
+	}
+	row, err := b.rt.store.Find(ctx, b.id)
+	if err == nil && row.ID == b.id && row.Image != "" {
+		img, err := b.rt.images.Image(ctx, row.Image)
+		if err != nil {
+			return ImageConfig{}, imageErr(err)
+		}
+		return b.setImage(img), nil
+	}
+	conn, err := b.dial(ctx)
+	if err != nil {
+		return ImageConfig{}, err
+	}
+	conn.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.config == nil {
+		return ImageConfig{}, fmt.Errorf("%w: its image is not known", ErrState)
+	}
+	return *b.config, nil
+}
+
+// mergeEnv puts KEY=value lists together; a later one replaces an earlier one
+// of the same key.
+func mergeEnv(lists ...[]string) []string {
+	var out []string
+	at := map[string]int{}
+	for _, kv := range slices.Concat(lists...) {
+		key, _, _ := strings.Cut(kv, "=")
+		if i, ok := at[key]; ok {
+			out[i] = kv
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, kv)
+	}
+	return out
+}

@@ -1,0 +1,373 @@
+package boxlite
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/boxlite-go/boxlite/internal/guest"
+	"github.com/boxlite-go/boxlite/internal/shim"
+)
+
+// Terminal is the size of one. Zero sizes mean 24 rows of 80 columns.
+type Terminal struct {
+	Rows, Cols uint16
+}
+
+// Cmd is a command in a box, to be used like [os/exec.Cmd]: set fields, then
+// Run, Output, or Start and Wait. It is used once, and by one goroutine,
+// except for Signal, Kill, Resize and ID, which any may call after Start.
+//
+// The context given to [Box.Command] ends only the caller's waiting: Wait
+// returns its error, and the command goes on in the box. Set Timeout, or call
+// Kill, to end the command.
+type Cmd struct {
+	// Args is the command and its arguments. Args[0] is looked up in the PATH
+	// of the box.
+	Args []string
+
+	// Env is added to the environment of the image and the box, KEY=value.
+	Env []string
+
+	// Dir is where the command runs. Empty means the box's working directory.
+	Dir string
+
+	// User to run as: name or uid, optionally ":group". Empty means the box's.
+	User string
+
+	// Stdin is copied to the command. Nil means that its input is empty. When
+	// the command ends, a Read that is under way is left to itself.
+	Stdin io.Reader
+
+	// Stdout and Stderr get what the command writes. Nil discards it. If both
+	// are the same, only one goroutine at a time writes to it. On a terminal
+	// all output goes to Stdout. A writer that is slow slows the command.
+	Stdout, Stderr io.Writer
+
+	// Terminal, if set, runs the command on a terminal of that size.
+	Terminal *Terminal
+
+	// Timeout kills the command, and everything it started, when it has run
+	// that long. The box keeps the time. Zero means never.
+	Timeout time.Duration
+
+	// Security replaces the limits of the box for this command.
+	Security *SecurityOptions
+
+	box    *Box
+	ctx    context.Context //nolint:containedctx // as os/exec does: it spans Start to Wait
+	attach string          // id of an execution to attach to, instead of starting one
+	main   bool            // the main command of a job
+
+	proc    *guest.Process
+	pipes   []io.Closer // our ends of pipes, closed when the command has ended
+	done    chan struct{}
+	exit    guest.Exit // valid after done
+	copyErr error      // valid after done
+	waited  bool
+	stderr  *headTail // of Output
+}
+
+// Command returns a command to run in the box. Nothing happens before Start,
+// which starts the box if it does not run.
+func (b *Box) Command(ctx context.Context, name string, args ...string) *Cmd {
+	return &Cmd{box: b, ctx: ctx, Args: append([]string{name}, args...)}
+}
+
+// Main returns the main command of a job, to be run in the foreground: Start
+// boots the box, and Wait stops it when the command has ended and its output
+// has been written. If the box runs already, Start attaches to it, and Wait
+// leaves it alone. Only the stream fields, Terminal and Timeout are used.
+func (b *Box) Main(ctx context.Context) *Cmd {
+	return &Cmd{box: b, ctx: ctx, main: true}
+}
+
+// Attach returns a command that stands for an execution in a running box.
+// Start replays its kept output from the beginning and follows it; when bytes
+// were dropped because they were too many, what is left is replayed. The error
+// of Start is [ErrNotFound] when the box does not know the id, or no longer.
+func (b *Box) Attach(ctx context.Context, executionID string) *Cmd {
+	return &Cmd{box: b, ctx: ctx, attach: executionID}
+}
+
+// String is the command line, for people.
+func (c *Cmd) String() string { return strings.Join(c.Args, " ") }
+
+// Start starts the command. The error is a [*CommandError] when the box has no
+// such command or cannot run it.
+func (c *Cmd) Start() error {
+	if c.proc != nil {
+		return errors.New("boxlite: command already started")
+	}
+	err := c.start()
+	if err != nil {
+		c.closePipes()
+		return c.box.fail("exec", commandErr(err))
+	}
+	c.done = make(chan struct{})
+	if c.Stdin != nil {
+		go c.feed() // ends with the command or with its reader; see Stdin
+	}
+	go c.copy() // Wait waits for it
+	return nil
+}
+
+func (c *Cmd) start() (err error) {
+	switch {
+	case c.main:
+		c.proc, err = c.startMain()
+	case c.attach != "":
+		client := guest.NewClient(c.box.shim().Dial)
+		c.proc, err = client.Attach(c.ctx, c.attach, guest.AttachOptions{Stdin: c.Stdin != nil})
+	default:
+		c.proc, err = c.startCommand()
+	}
+	return err
+}
+
+func (c *Cmd) startCommand() (*guest.Process, error) {
+	if len(c.Args) == 0 || c.Args[0] == "" {
+		return nil, fmt.Errorf("%w: no command", ErrInvalid)
+	}
+	if err := checkArgs(c.Args, c.Env); err != nil {
+		return nil, err
+	}
+	if c.Timeout < 0 {
+		return nil, fmt.Errorf("%w: timeout %v", ErrInvalid, c.Timeout)
+	}
+	config, err := c.box.imageConfig(c.ctx)
+	if err != nil {
+		return nil, err
+	}
+	g := c.box.guestCommand(config, c.Args, c.Env, c.Dir, c.User)
+	g.Stdin, g.Timeout = c.Stdin != nil, c.Timeout
+	if c.Terminal != nil {
+		g.TTY = &guest.Size{Rows: c.Terminal.Rows, Cols: c.Terminal.Cols}
+	}
+	if c.Security != nil {
+		if err := c.Security.check(); err != nil {
+			return nil, err
+		}
+		g.Limits = limits(*c.Security)
+	}
+	return c.box.guest().Start(c.ctx, g)
+}
+
+// startMain boots a job in the foreground, or attaches to one that runs.
+func (c *Cmd) startMain() (*guest.Process, error) {
+	b := c.box
+	if !b.options.job() {
+		return nil, fmt.Errorf("%w: the box has no main command", ErrState)
+	}
+	client := guest.NewClient(b.shim().Dial)
+	if run, err := b.shim().Status(c.ctx); err == nil && run.State == shim.Running {
+		c.main = false
+		return client.Attach(c.ctx, shim.MainID, guest.AttachOptions{Stdin: c.Stdin != nil})
+	}
+	if err := b.start(c.ctx, true); err != nil {
+		return nil, err
+	}
+	g, err := b.mainCommand(c.Terminal)
+	if err != nil {
+		return nil, errors.Join(err, c.stopBox())
+	}
+	c.Args, g.Stdin, g.Timeout = g.Args, c.Stdin != nil, c.Timeout
+	p, err := client.Start(c.ctx, g)
+	if err == nil && !b.options.AutoRemove {
+		err = b.shim().Follow(c.ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(commandErr(err), c.stopBox())
+	}
+	return p, nil
+}
+
+// stopBox stops the box of a foreground main command, whatever ctx says.
+func (c *Cmd) stopBox() error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), time.Minute)
+	defer cancel()
+	return c.box.stop(ctx, time.Second)
+}
+
+func (c *Cmd) feed() {
+	w := c.proc.Stdin()
+	_, _ = io.Copy(w, c.Stdin) // a command need not read its input
+	w.Close()
+}
+
+func (c *Cmd) copy() {
+	defer close(c.done)
+	c.exit, c.copyErr = c.proc.Copy(c.Stdout, c.Stderr)
+	c.closePipes()
+	_ = c.proc.Close()
+}
+
+func (c *Cmd) closePipes() {
+	for _, p := range c.pipes {
+		p.Close()
+	}
+}
+
+// Wait waits for the command started by Start and for its output to be
+// written. The error is nil when it exited with 0, an [*ExitError] when it
+// ended otherwise or the box died under it, the cause of the context when that
+// ended first (the command goes on), or a failure to write its output.
+func (c *Cmd) Wait() error {
+	switch {
+	case c.proc == nil:
+		return errors.New("boxlite: command not started")
+	case c.waited:
+		return errors.New("boxlite: Wait was already called")
+	}
+	c.waited = true
+	select {
+	case <-c.done:
+	case <-c.ctx.Done():
+		_ = c.proc.Close()
+		<-c.done
+		return c.box.fail("exec", context.Cause(c.ctx))
+	}
+	err := c.result()
+	if c.main {
+		if e := c.stopBox(); e != nil && !errors.Is(err, ErrBoxDied) {
+			err = errors.Join(err, c.box.fail("stop", e))
+		}
+	}
+	return err
+}
+
+func (c *Cmd) result() error {
+	if errors.Is(c.copyErr, io.ErrUnexpectedEOF) {
+		return c.box.died(c.ctx)
+	}
+	x := c.exit
+	e := &ExitError{Code: x.Code, Signal: x.Signal, Cause: Cause(x.Cause)}
+	if c.stderr != nil {
+		e.Stderr = c.stderr.Bytes()
+	}
+	switch {
+	case x.Code == 0 && x.Cause == guest.Exited:
+		return c.copyErr
+	case x.Cause == guest.Signaled && x.Signal == int(syscall.SIGKILL) && !x.Killed:
+		return c.box.killed(c.ctx, e)
+	}
+	return e
+}
+
+// Run starts the command and waits for it.
+func (c *Cmd) Run() error {
+	if err := c.Start(); err != nil {
+		return err
+	}
+	return c.Wait()
+}
+
+// Output runs the command and returns what it wrote to its standard output. If
+// Stderr is nil, the [ExitError] has the beginning and the end of that.
+func (c *Cmd) Output() ([]byte, error) {
+	if c.Stdout != nil {
+		return nil, errors.New("boxlite: Stdout already set")
+	}
+	var out bytes.Buffer
+	c.Stdout = &out
+	if c.Stderr == nil {
+		c.stderr = &headTail{}
+		c.Stderr = c.stderr
+	}
+	err := c.Run()
+	return out.Bytes(), err
+}
+
+// CombinedOutput runs the command and returns both its outputs, in the order
+// in which they arrived.
+func (c *Cmd) CombinedOutput() ([]byte, error) {
+	if c.Stdout != nil || c.Stderr != nil {
+		return nil, errors.New("boxlite: Stdout or Stderr already set")
+	}
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	err := c.Run()
+	return out.Bytes(), err
+}
+
+// StdinPipe returns a pipe to the standard input of the command. Close it when
+// there is no more.
+func (c *Cmd) StdinPipe() (io.WriteCloser, error) {
+	if c.Stdin != nil {
+		return nil, errors.New("boxlite: Stdin already set")
+	}
+	r, w := io.Pipe()
+	c.Stdin = r
+	c.pipes = append(c.pipes, r)
+	return w, nil
+}
+
+// StdoutPipe returns a pipe from the standard output of the command. It is at
+// its end when the command has ended. Read it before calling Wait.
+func (c *Cmd) StdoutPipe() (io.ReadCloser, error) { return c.outPipe(&c.Stdout, "Stdout") }
+
+// StderrPipe is like StdoutPipe, for the standard error.
+func (c *Cmd) StderrPipe() (io.ReadCloser, error) { return c.outPipe(&c.Stderr, "Stderr") }
+
+func (c *Cmd) outPipe(to *io.Writer, name string) (io.ReadCloser, error) {
+	if *to != nil {
+		return nil, fmt.Errorf("boxlite: %s already set", name)
+	}
+	r, w := io.Pipe()
+	*to = w
+	c.pipes = append(c.pipes, w)
+	return r, nil
+}
+
+// ID of the execution in the box, for [Box.Attach]. Empty before Start.
+func (c *Cmd) ID() string {
+	if c.proc == nil {
+		return ""
+	}
+	return c.proc.ID()
+}
+
+// Signal sends a signal to the command's process. A command that has ended is
+// no error.
+func (c *Cmd) Signal(sig syscall.Signal) error {
+	return c.control(func() error { return c.proc.Signal(int(sig)) })
+}
+
+// Kill ends the command and everything it started, daemons included.
+func (c *Cmd) Kill() error {
+	return c.control(func() error { return c.proc.Kill() })
+}
+
+// Resize sets the size of the command's terminal. The error is [ErrInvalid]
+// when it has none.
+func (c *Cmd) Resize(rows, cols uint16) error {
+	return c.control(func() error { return c.proc.Resize(guest.Size{Rows: rows, Cols: cols}) })
+}
+
+func (c *Cmd) control(f func() error) error {
+	if c.proc == nil {
+		return errors.New("boxlite: command not started")
+	}
+	select {
+	case <-c.done:
+		return nil
+	default:
+	}
+	return c.box.fail("exec", guestErr(f()))
+}
+
+// Detach lets go of the command: it goes on in the box, and Wait is not to be
+// called. Its output is kept in the box for [Box.Attach], the latest part of it.
+func (c *Cmd) Detach() error {
+	if c.proc == nil {
+		return errors.New("boxlite: command not started")
+	}
+	err := c.proc.Close()
+	<-c.done
+	return err
+}

@@ -1,0 +1,67 @@
+package boxlite
+
+import "time"
+
+// State is what a box is doing.
+type State string
+
+// States of a box.
+const (
+	StateConfigured State = "configured" // created, never started
+	StateRunning    State = "running"
+	StatePaused     State = "paused"
+	StateStopping   State = "stopping"
+	StateStopped    State = "stopped"
+	StateFailed     State = "failed" // ended by itself; BoxInfo.Reason says why. It may be started again
+)
+
+// BoxInfo is what is known of a box at one moment. It is a copy.
+type BoxInfo struct {
+	ID          string     `json:"id"`
+	Name        string     `json:"name,omitempty"`
+	State       State      `json:"state"`
+	Reason      string     `json:"reason,omitempty"` // why it failed
+	Options     BoxOptions `json:"options"`          // defaults filled in
+	ImageDigest string     `json:"image_digest,omitempty"`
+	Engine      string     `json:"engine,omitempty"`    // that runs it or ran it last
+	Isolation   string     `json:"isolation,omitempty"` // "full" or "reduced"; empty until started
+	PID         int        `json:"pid,omitempty"`       // host process that owns it, while it runs
+	ExitCode    *int       `json:"exit_code,omitempty"` // of the main command, once ended
+	OOM         bool       `json:"oom,omitempty"`       // the memory limit ended it
+	Created     time.Time  `json:"created"`
+	Started     time.Time  `json:"started,omitzero"`
+	Finished    time.Time  `json:"finished,omitzero"`
+	Saved       time.Time  `json:"saved,omitzero"` // when its files were last saved
+	DiskBytes   int64      `json:"disk_bytes"`     // saved writable layer on the host
+}
+
+// Stats is what a running box uses of the host.
+type Stats struct {
+	CPU         time.Duration `json:"cpu"`          // since its start
+	Memory      int64         `json:"memory"`       // bytes now, boundary included
+	MemoryLimit int64         `json:"memory_limit"` // bytes
+	Executions  int           `json:"executions"`   // running now
+	OOMKills    int64         `json:"oom_kills"`
+	Uptime      time.Duration `json:"uptime"`
+}
+
+// Execution is a command in a box: running, or ended and still remembered.
+type Execution struct {
+	ID      string    `json:"id"`
+	Args    []string  `json:"args"`
+	PID     int       `json:"pid"` // in the box
+	TTY     bool      `json:"tty,omitempty"`
+	Started time.Time `json:"started"`
+	// ExitCode is nil while it runs.
+	ExitCode *int `json:"exit_code,omitempty"`
+}
+
+// Info describes a runtime.
+type Info struct {
+	Version string        `json:"version"`
+	Home    string        `json:"home"`
+	Boxes   map[State]int `json:"boxes"`
+	Images  int           `json:"images"`
+	OS      string        `json:"os"`
+	Arch    string        `json:"arch"`
+}

@@ -1,0 +1,144 @@
+package boxlite_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/engine/enginetest"
+)
+
+// TestMain makes the test binary the helper of its own boxes, and fails when
+// the tests leave processes behind.
+func TestMain(m *testing.M) {
+	boxlite.RunHelper(enginetest.Fake())
+	if err := enginetest.Prepare(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if left := childrenLeft(); code == 0 && len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "processes left: %v\n", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// childrenLeft lists our children that are still there after a while.
+func childrenLeft() (left []string) {
+	for range 100 {
+		left = nil
+		tasks, _ := filepath.Glob("/proc/self/task/*/children")
+		for _, t := range tasks {
+			if b, err := os.ReadFile(t); err == nil && len(bytes.TrimSpace(b)) > 0 {
+				left = append(left, string(b))
+			}
+		}
+		if left == nil {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return left
+}
+
+// image is what the boxes of the tests are made from. On the fake engine
+// commands are the host's, so it may be nearly empty.
+const image = "test:latest"
+
+// open opens a runtime on the fake engine, with the test image in it.
+func open(t *testing.T, home string) *boxlite.Runtime {
+	t.Helper()
+	rt, err := boxlite.Open(t.Context(), boxlite.Config{Home: home, Engine: enginetest.Fake()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := rt.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return rt
+}
+
+func newRuntime(t *testing.T) *boxlite.Runtime {
+	t.Helper()
+	rt := open(t, t.TempDir())
+	config := boxlite.ImageConfig{Env: []string{"FROM=image", "PATH=" + os.Getenv("PATH")}, Cmd: []string{"sh"}}
+	if _, err := rt.Images().Import(t.Context(), rootfs(t), image, config); err != nil {
+		t.Fatal(err)
+	}
+	return rt
+}
+
+func rootfs(t *testing.T) *bytes.Buffer {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return &b
+}
+
+// newBox makes a box that is removed at the end of the test.
+func newBox(t *testing.T, rt *boxlite.Runtime, o boxlite.BoxOptions) *boxlite.Box {
+	t.Helper()
+	if o.Image == "" {
+		o.Image = image
+	}
+	b, err := rt.Create(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(home(t, rt), "boxes", b.ID())
+	t.Cleanup(func() {
+		if said, _ := os.ReadFile(filepath.Join(dir, "logs", "shim.log")); t.Failed() && len(said) > 0 {
+			t.Logf("shim of %s said:\n%s", b.ID(), said)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := b.Remove(ctx, boxlite.RemoveOptions{Force: true}); err != nil {
+			t.Errorf("remove: %v", err)
+		}
+	})
+	return b
+}
+
+// sh runs a script in the box and returns its output.
+func sh(t *testing.T, b *boxlite.Box, script string) string {
+	t.Helper()
+	out, err := b.Command(t.Context(), "sh", "-c", script).Output()
+	if err != nil {
+		t.Fatalf("sh -c %q: %v", script, err)
+	}
+	return string(out)
+}
+
+func state(t *testing.T, b *boxlite.Box) boxlite.State {
+	t.Helper()
+	info, err := b.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.State
+}
+
+// eventually waits for a condition that other processes bring about.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
