@@ -367,7 +367,7 @@ func (c *Cmd) Detach() error {
 	if c.proc == nil {
 		return errors.New("boxlite: command not started")
 	}
-	err := c.proc.Close()
+	_ = c.proc.Close() // closed already, if the command has ended meanwhile
 	<-c.done
-	return err
+	return nil
 }

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/spf13/cobra"
+)
+
+// inspectView is a box in the output of inspect. Its names are those scripts
+// for containers know.
+type inspectView struct {
+	ID         string `json:"Id"`
+	Name       string
+	Created    time.Time
+	State      stateView
+	Image      string
+	ImageID    string `json:"ImageId"`
+	Engine     string // that runs it or ran it last
+	Isolation  string // "full" or "reduced"; empty until started
+	Config     configView
+	Resources  resourcesView
+	Security   securityView
+	AutoRemove bool
+	Detach     bool
+	DiskBytes  int64
+	SavedAt    *time.Time
+	Executions []executionView // of a running box
+}
+
+type stateView struct {
+	Status     string
+	Running    bool
+	Pid        int
+	ExitCode   *int
+	OOMKilled  bool
+	Error      string // why it failed
+	StartedAt  *time.Time
+	FinishedAt *time.Time
+}
+
+type configView struct {
+	Hostname   string
+	User       string
+	Env        []string
+	Entrypoint []string
+	Cmd        []string
+	WorkingDir string
+	Tty        bool
+}
+
+type resourcesView struct {
+	CPUs       int
+	MemoryMiB  int
+	DiskSizeGB int
+}
+
+type securityView struct {
+	MaxOpenFiles     int
+	MaxFileSize      int64
+	MaxProcesses     int
+	MaxMemory        int64
+	MaxCPUTime       string // as in "30s"; empty: no limit
+	ReducedIsolation bool
+}
+
+type executionView struct {
+	ID        string `json:"Id"`
+	Args      []string
+	Pid       int
+	Tty       bool
+	StartedAt time.Time
+	ExitCode  *int
+}
+
+func (a *app) inspectCommand() *cobra.Command {
+	var (
+		out    output
+		latest bool
+	)
+	cmd := &cobra.Command{
+		Use:   "inspect [OPTIONS] BOX...",
+		Short: "Show all that is known of boxes",
+		Example: `  boxlite inspect -f '{{.State.Status}}' work
+  boxlite inspect -f '{{json .Config}}' work`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if latest == (len(args) > 0) {
+				return usagef("want BOX..., or --latest alone")
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completeBoxes,
+		RunE: a.with(func(cmd *cobra.Command, rt *boxlite.Runtime, args []string) error {
+			if latest {
+				infos, err := rt.Boxes(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if len(infos) == 0 {
+					return errors.New("there are no boxes")
+				}
+				args = []string{infos[len(infos)-1].ID}
+			}
+			return a.inspect(cmd, rt, out.format, args)
+		}),
+	}
+	out.register(cmd, "json")
+	cmd.Flags().BoolVarP(&latest, "latest", "l", false, "the box created last")
+	return cmd
+}
+
+// inspect prints the boxes it finds, also when others are missing.
+func (a *app) inspect(cmd *cobra.Command, rt *boxlite.Runtime, format string, keys []string) error {
+	var views []inspectView
+	failed := a.each(cmd, keys, func(key string) error {
+		box, err := a.box(cmd.Context(), rt, key)
+		if err != nil {
+			return err
+		}
+		info, err := box.Info(cmd.Context())
+		if err != nil {
+			return err
+		}
+		v := viewOf(info)
+		if info.State == boxlite.StateRunning {
+			// A box that ends at this moment has none.
+			list, _ := box.Executions(cmd.Context())
+			for _, x := range list {
+				v.Executions = append(v.Executions, executionView{x.ID, x.Args, x.PID, x.TTY, x.Started, x.ExitCode})
+			}
+		}
+		views = append(views, v)
+		return nil
+	})
+	return errors.Join(printList(a.stdout, format, views, inspectRow), failed)
+}
+
+func viewOf(i boxlite.BoxInfo) inspectView {
+	o, sec := i.Options, i.Options.Security
+	v := inspectView{
+		ID: i.ID, Name: i.Name, Created: i.Created, Image: imageName(o), ImageID: i.ImageDigest,
+		State: stateView{
+			Status: string(i.State), Running: i.State == boxlite.StateRunning, Pid: i.PID, ExitCode: i.ExitCode,
+			OOMKilled: i.OOM, Error: i.Reason, StartedAt: optional(i.Started), FinishedAt: optional(i.Finished),
+		},
+		Engine: i.Engine, Isolation: i.Isolation,
+		Config: configView{
+			Hostname: o.Hostname, User: o.User, Env: o.Env, Entrypoint: o.Entrypoint, Cmd: o.Cmd,
+			WorkingDir: o.WorkingDir, Tty: o.TTY,
+		},
+		Resources: resourcesView{o.CPUs, o.MemoryMiB, o.DiskSizeGB},
+		Security: securityView{
+			MaxOpenFiles: sec.MaxOpenFiles, MaxFileSize: sec.MaxFileSize, MaxProcesses: sec.MaxProcesses,
+			MaxMemory: sec.MaxMemory, ReducedIsolation: sec.ReducedIsolation,
+		},
+		AutoRemove: o.AutoRemove, Detach: o.Detach, DiskBytes: i.DiskBytes, SavedAt: optional(i.Saved),
+		Executions: []executionView{},
+	}
+	if sec.MaxCPUTime > 0 {
+		v.Security.MaxCPUTime = sec.MaxCPUTime.String()
+	}
+	return v
+}
+
+func inspectRow(t *table, v inspectView) {
+	t.row("id", v.ID)
+	t.row("name", orDash(v.Name))
+	t.row("image", v.Image)
+	t.row("status", v.State.Status)
+	if v.State.Error != "" {
+		t.row("reason", v.State.Error)
+	}
+	t.row("engine", orDash(v.Engine))
+	t.row("isolation", orDash(v.Isolation))
+	t.row("created", v.Created.Format(time.RFC3339))
+}

@@ -1,0 +1,18 @@
+// Boxlite runs untrusted commands in boxes. See docs/cli.md.
+package main
+
+import (
+	"os"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/gvisor"
+)
+
+// version is set by the linker. A plain go build leaves it empty.
+var version string
+
+func main() {
+	e := gvisor.New(gvisor.Options{})
+	boxlite.RunHelper(e)
+	os.Exit(Main(e))
+}

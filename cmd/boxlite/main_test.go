@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/gvisor"
+	"github.com/boxlite-go/boxlite/internal/engine/enginetest"
+	"github.com/boxlite-go/boxlite/internal/testenv"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// engineEnv names the engine of a boxlite command in a test. Given to go test,
+// it keeps the tests to that engine; otherwise they run on both, since the
+// promises are the same.
+const engineEnv = "BOXLITE_SCRIPT_ENGINE"
+
+// on runs a test on the fake engine, and on gVisor where that works. With
+// -short it is the fake one alone.
+func on(t *testing.T, test func(t *testing.T, engine string)) {
+	t.Helper()
+	for _, engine := range []string{"fake", "gvisor"} {
+		t.Run(engine, func(t *testing.T) {
+			switch only := os.Getenv(engineEnv); {
+			case only != "" && only != engine:
+				t.Skipf("needs %s=%s", engineEnv, engine)
+			case only == "" && engine != "fake" && testing.Short():
+				t.Skip("needs a run without -short")
+			case engine == "gvisor":
+				testenv.NeedGVisor(t)
+			}
+			test(t, engine)
+		})
+	}
+}
+
+// TestMain makes the test binary both the boxlite command and the helper of
+// its boxes.
+func TestMain(m *testing.M) {
+	engines := map[string]boxlite.Engine{"fake": enginetest.Fake(), "gvisor": gvisor.New(gvisor.Options{})}
+	boxlite.RunHelper(engines["fake"], engines["gvisor"])
+	testscript.Main(prepared{m}, map[string]func(){"boxlite": func() { os.Exit(Main(engines[os.Getenv(engineEnv)])) }})
+}
+
+// prepared builds the agent before the tests, but not in their commands.
+type prepared struct{ m *testing.M }
+
+func (p prepared) Run() int {
+	if err := enginetest.Prepare(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return p.m.Run()
+}
