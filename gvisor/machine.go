@@ -122,7 +122,11 @@ func (m *machine) startAgent(ctx context.Context) error {
 	if err := m.awaitSentry(); err != nil {
 		return err
 	}
-	there := m.offerCommands()
+	there := hostos.Descendants(m.proc.cmd.Process.Pid)
+	if err := m.cgroup.Enter(there...); err != nil {
+		return err
+	}
+	offerCommands(there)
 	if err := m.startRoot(); err != nil {
 		return err
 	}
@@ -133,12 +137,18 @@ func (m *machine) startAgent(ctx context.Context) error {
 	return nil
 }
 
+// awaitSentry returns when the sentry waits for its orders and is where it
+// belongs.
 func (m *machine) awaitSentry() error {
+	entered := make(chan error, 1)
+	// Ends by itself, and is waited for.
+	go func() { entered <- m.cgroup.Enter(m.proc.cmd.Process.Pid) }()
 	var one [1]byte
-	if _, err := io.ReadFull(m.ready, one[:]); err != nil {
-		return fmt.Errorf("sentry did not come up: %w", err)
+	_, err := io.ReadFull(m.ready, one[:])
+	if err != nil {
+		err = fmt.Errorf("sentry did not come up: %w", err)
 	}
-	return nil
+	return errors.Join(err, <-entered)
 }
 
 func (m *machine) startRoot() error {

@@ -40,14 +40,11 @@ const (
 	scoreSentry  = "-900" // takes CAP_SYS_RESOURCE
 )
 
-// offerCommands prepares what all processes are forked from, before the first
-// one, and returns who was there.
-func (m *machine) offerCommands() []int {
-	there := hostos.Descendants(m.proc.cmd.Process.Pid)
+// offerCommands prepares those from which all processes are forked.
+func offerCommands(there []int) {
 	for _, pid := range there {
 		_ = setOOMScore(pid, scoreCommand)
 	}
-	return there
 }
 
 // spareAgent takes the agent, alone in the box but for those who were there,

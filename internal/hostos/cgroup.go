@@ -122,8 +122,6 @@ func (d cgroupDir) setMemory(put func(file, value string) error, bytes string) e
 		if err := put("memory.swap.max", "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		// The sentry is the machine: kill all of it or one process of the
-		// guest, whichever is larger, as the kernel finds.
 		return put("memory.max", bytes)
 	}
 	if err := put("memory.limit_in_bytes", bytes); err != nil {
@@ -135,32 +133,44 @@ func (d cgroupDir) setMemory(put func(file, value string) error, bytes string) e
 	return nil
 }
 
-// Around calls start with the calling thread in c, so that a process started
-// there is born in c. The caller has locked itself to its thread. attr is that
-// of the process. Where no processor quota could be set, the process is
-// confined to as many processors instead.
+// Around calls start so that the process it starts with attr is born in c,
+// where the kernel can do that (cgroup v2). The caller has locked itself to its
+// thread. Where no processor quota could be set, the process is confined to as
+// many processors instead. [Cgroup.Enter] does what remains.
 func (c *Cgroup) Around(attr *syscall.SysProcAttr, start func() error) error {
-	tid := strconv.Itoa(unix.Gettid())
 	for _, d := range c.dirs {
-		if d.unified {
-			f, err := os.Open(d.path)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			attr.UseCgroupFD, attr.CgroupFD = true, int(f.Fd())
+		if !d.unified {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(d.path, "tasks"), []byte(tid), 0); err != nil {
-			return fmt.Errorf("enter cgroup: %w", err)
+		f, err := os.Open(d.path)
+		if err != nil {
+			return err
 		}
-		// Where it may not return, it leaves when the thread ends.
-		defer os.WriteFile(filepath.Join(d.own, "tasks"), []byte(tid), 0) //nolint:errcheck // see above
+		defer f.Close()
+		attr.UseCgroupFD, attr.CgroupFD = true, int(f.Fd())
 	}
 	if c.has("cpu") {
 		return start()
 	}
 	return withAffinity(c.limits.CPUs, start)
+}
+
+// Enter moves processes into c that [Cgroup.Around] could not start there. On a
+// kernel that has not moved any for a while it takes 15 ms, so it is best done
+// beside something else. A process that has ended is no error.
+func (c *Cgroup) Enter(pids ...int) error {
+	for _, d := range c.dirs {
+		if d.unified {
+			continue
+		}
+		for _, pid := range pids {
+			err := os.WriteFile(filepath.Join(d.path, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+			if err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("enter cgroup: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // withAffinity calls start with the calling thread on n of its processors,
@@ -314,8 +324,7 @@ func (d cgroupDir) remove() error {
 	}
 }
 
-// kill kills every process in the cgroup. Threads of our own that are in it
-// for a moment are not processes.
+// kill kills every process in the cgroup.
 func (d cgroupDir) kill() {
 	if d.unified && os.WriteFile(filepath.Join(d.path, "cgroup.kill"), []byte("1"), 0) == nil {
 		return
