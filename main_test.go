@@ -7,17 +7,30 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/gvisor"
 	"github.com/boxlite-go/boxlite/internal/engine/enginetest"
+	"github.com/boxlite-go/boxlite/internal/testenv"
 )
+
+// engineVar may be "gvisor", to run the same tests on real boxes.
+const engineVar = "BOXLITE_TEST_ENGINE"
+
+func testEngine() boxlite.Engine {
+	if os.Getenv(engineVar) == gvisor.Name {
+		return gvisor.New(gvisor.Options{})
+	}
+	return enginetest.Fake()
+}
 
 // TestMain makes the test binary the helper of its own boxes, and fails when
 // the tests leave processes behind.
 func TestMain(m *testing.M) {
-	boxlite.RunHelper(enginetest.Fake())
+	boxlite.RunHelper(enginetest.Fake(), gvisor.New(gvisor.Options{}))
 	if err := enginetest.Prepare(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -55,7 +68,7 @@ const image = "test:latest"
 // open opens a runtime on the fake engine, with the test image in it.
 func open(t *testing.T, home string) *boxlite.Runtime {
 	t.Helper()
-	rt, err := boxlite.Open(t.Context(), boxlite.Config{Home: home, Engine: enginetest.Fake()})
+	rt, err := boxlite.Open(t.Context(), boxlite.Config{Home: home, Engine: testEngine()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,18 +84,38 @@ func newRuntime(t *testing.T) *boxlite.Runtime {
 	t.Helper()
 	rt := open(t, t.TempDir())
 	config := boxlite.ImageConfig{Env: []string{"FROM=image", "PATH=" + os.Getenv("PATH")}, Cmd: []string{"sh"}}
+	if os.Getenv(engineVar) == gvisor.Name {
+		testenv.NeedGVisor(t)
+		config.Env[1] = "PATH=/bin"
+	}
 	if _, err := rt.Images().Import(t.Context(), rootfs(t), image, config); err != nil {
 		t.Fatal(err)
 	}
 	return rt
 }
 
+// rootfs is the test image: busybox, if this machine has it.
 func rootfs(t *testing.T) *bytes.Buffer {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755}); err != nil {
-		t.Fatal(err)
+	put := func(h tar.Header, content []byte) {
+		h.Size = int64(len(content))
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"bin/", "dev/", "etc/", "proc/", "root/", "sys/", "tmp/"} {
+		put(tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}, nil)
+	}
+	if busybox, err := os.ReadFile("/bin/busybox"); err == nil {
+		put(tar.Header{Typeflag: tar.TypeReg, Name: "bin/busybox", Mode: 0o755}, busybox)
+	}
+	for _, a := range strings.Fields("basename cat echo seq sh sleep stty tee true tty") {
+		put(tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + a, Linkname: "busybox", Mode: 0o777}, nil)
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
