@@ -11,3 +11,9 @@ fi
 echo "test: required: $require"
 BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_IMAGES=$PWD/build/images \
 	go run ./internal/gotest -timeout 20m ./...
+
+case $require in *gvisor*)
+	echo "test: the API's tests once more, on gVisor"
+	BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_ENGINE=gvisor go run ./internal/gotest -timeout 20m .
+	;;
+esac
