@@ -12,8 +12,6 @@ import (
 	"syscall"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-
-	"github.com/boxlite-go/boxlite/internal/erofs"
 )
 
 // Conditions. The errors that wrap them say what to do next.
@@ -41,12 +39,13 @@ func storeErr(err error) error {
 	return err
 }
 
-// layerErr names the conditions of a layer that is being unpacked.
+// layerErr names the conditions of a layer that is being unpacked. What does
+// not come from the host's disk comes from the layer.
 func layerErr(digest string, err error) error {
-	if e, ok := errors.AsType[*erofs.EntryError](err); ok {
-		return fmt.Errorf("layer %s: %w: %w; do not use this image", short(digest), ErrHostile, e)
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return storeErr(fmt.Errorf("unpack layer %s: %w", short(digest), err))
 	}
-	return storeErr(fmt.Errorf("unpack layer %s: %w", short(digest), err))
+	return fmt.Errorf("layer %s: %w: %w; do not use this image", short(digest), ErrHostile, err)
 }
 
 // registryErr names the condition behind an error of a registry.

@@ -182,7 +182,7 @@ func (p *part) request(ctx context.Context, c *client) error {
 	defer watch.Stop()
 	header := http.Header{}
 	if p.off > 0 {
-		header.Set("Range", fmt.Sprintf("bytes=%d-", p.off))
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", p.off, p.d.Size-1)) // with an end: some know no other
 	}
 	resp, err := c.get(ctx, "blobs/"+p.d.Digest.String(), header)
 	if err != nil {

@@ -110,25 +110,13 @@ func (s *Store) image(d v1.Descriptor) (*Image, error) {
 	if err := checkBlob(d, maxManifest); err != nil {
 		return nil, err
 	}
-	mb, err := s.readBlob(d.Digest, maxManifest)
-	if err != nil {
-		return nil, err
-	}
-	m, err := parseManifest(mb)
-	if err != nil {
-		return nil, err
-	}
-	cb, err := s.readBlob(m.Config.Digest, maxConfig)
-	if err != nil {
-		return nil, err
-	}
-	cf, err := parseConfig(cb, m)
+	m, cf, err := s.manifest(d.Digest)
 	if err != nil {
 		return nil, err
 	}
 	im := &Image{
 		Ref: familiar(d.Annotations[refAnnotation]), Digest: d.Digest.String(), ConfigDigest: m.Config.Digest.String(),
-		Rootfs: s.rootfsPath(m.Config.Digest), Size: int64(len(mb)) + m.Config.Size, Layers: len(m.Layers),
+		Rootfs: s.rootfsPath(m.Config.Digest), Size: d.Size + m.Config.Size, Layers: len(m.Layers),
 		Created: cf.Created.Time, Config: runConfig(cf.Config),
 		Platform: v1.Platform{OS: cf.OS, Architecture: cf.Architecture, Variant: cf.Variant}.String(),
 	}

@@ -136,7 +136,12 @@ func (s *Store) pullFrom(ctx context.Context, ref Reference, e endpoint, rep *re
 		return nil, err
 	}
 	defer unpin()
-	if err := s.assemble(ctx, c, m, rep); err != nil {
+	err = s.assemble(ctx, c, m, rep)
+	if errors.Is(err, errRotten) { // they are dropped: get them again
+		rep.begin(total, len(m.Layers))
+		err = s.assemble(ctx, c, m, rep)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := s.writeBlob(mb); err != nil {
@@ -229,7 +234,8 @@ func (s *Store) assemble(ctx context.Context, c *client, m *v1.Manifest, rep *re
 	err = s.flatten(ctx, m, cf, d, rep)
 	if err != nil {
 		cancel(err) // no use in the layers that still come
-		s.dropBroken(m)
+		d.wg.Wait()
+		err = s.dropRotten(m.Layers, err)
 	}
 	return err
 }
@@ -268,20 +274,28 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// dropBroken removes layers that are not what their names say, so that the
-// next pull gets them again: a disk may lose what was written.
-func (s *Store) dropBroken(m *v1.Manifest) {
-	for _, l := range m.Layers {
-		f, err := os.Open(s.blobPath(l.Digest))
-		if err != nil {
+// errRotten says that the disk lost what was written to it.
+var errRotten = fmt.Errorf("stored layer was damaged and is dropped: %w; pull the image again", ErrDigest)
+
+// dropRotten looks for layers that are not what their names say when
+// unpacking failed with err, so that the next pull gets them again.
+func (s *Store) dropRotten(layers []v1.Descriptor, err error) error {
+	if !errors.Is(err, ErrHostile) && !errors.Is(err, ErrDigest) {
+		return err
+	}
+	for _, l := range layers {
+		f, e := os.Open(s.blobPath(l.Digest))
+		if e != nil {
 			continue
 		}
-		got, _, err := v1.SHA256(f)
+		got, _, e := v1.SHA256(f)
 		f.Close()
-		if err == nil && got != l.Digest {
+		if e == nil && got != l.Digest {
 			os.Remove(f.Name())
+			err = errRotten
 		}
 	}
+	return err
 }
 
 // downloads are the layers of one image on their way.

@@ -211,13 +211,13 @@ func (s *Store) rootfs(ctx context.Context, im *Image) error {
 		im.RootfsSize = diskSize(st)
 		return nil
 	}
-	layers, err := s.layers(h)
+	m, cf, err := s.manifest(h)
 	if err != nil {
 		return err
 	}
-	t, _, err := s.unpack(ctx, layers)
+	t, _, err := s.unpack(ctx, s.layers(m, cf))
 	if err != nil {
-		return err
+		return s.dropRotten(m.Layers, err)
 	}
 	defer t.discard()
 	if err := s.keepRootfs(t, im.Rootfs); err != nil {
@@ -233,29 +233,31 @@ func (s *Store) rootfs(ctx context.Context, im *Image) error {
 	return err
 }
 
-// layers are those of an image in the store.
-func (s *Store) layers(manifest v1.Hash) ([]layer, error) {
-	mb, err := s.readBlob(manifest, maxManifest)
+// manifest reads what describes an image in the store.
+func (s *Store) manifest(h v1.Hash) (*v1.Manifest, *v1.ConfigFile, error) {
+	mb, err := s.readBlob(h, maxManifest)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m, err := parseManifest(mb)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cb, err := s.readBlob(m.Config.Digest, maxConfig)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cf, err := parseConfig(cb, m)
-	if err != nil {
-		return nil, err
-	}
+	return m, cf, err
+}
+
+// layers are those of an image in the store.
+func (s *Store) layers(m *v1.Manifest, cf *v1.ConfigFile) []layer {
 	layers := make([]layer, len(m.Layers))
 	for i, d := range m.Layers {
 		layers[i] = layer{d.Digest.String(), cf.RootFS.DiffIDs[i], func() (io.ReadCloser, error) {
 			return os.Open(s.blobPath(d.Digest))
 		}}
 	}
-	return layers, nil
+	return layers
 }

@@ -1,0 +1,683 @@
+package image
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
+)
+
+func linux(c Config) Config {
+	c.Platform = "linux/" + testArch
+	return c
+}
+
+func TestPullThroughAMirror(t *testing.T) {
+	h := newHub(t)
+	digest := h.push(t, "cache/library/python:slim", simple(t, "py", 1000))
+	s := testStore(t, linux(Config{Mirrors: []Mirror{{Registry: "docker.io", Host: h.host + "/cache", Insecure: true}}}))
+	im := mustPull(t, s, "python:slim")
+	if im.Ref != "python:slim" || im.Digest != digest || im.Layers != 2 || im.Platform != "linux/amd64" || im.Created.Unix() != 1_700_000_000 || time.Since(im.Pulled) > time.Hour {
+		t.Errorf("image: got %+v", im)
+	}
+	want := ImageConfig{Cmd: []string{"sh"}, Env: []string{"A=b"}, WorkingDir: "/w", User: "u", Labels: map[string]string{"k": "v"}, ExposedPorts: []string{"80/tcp"}}
+	if im.Config.Volumes = nil; !reflect.DeepEqual(im.Config, want) {
+		t.Errorf("config: got %+v, want %+v", im.Config, want)
+	}
+	mustHold(t, im, "of py")
+	mustBeWhole(t, s)
+	if got := leftovers(t, s); got != nil {
+		t.Errorf("left in tmp: %v", got)
+	}
+
+	for _, ref := range []string{"python:slim", "docker.io/library/python:slim", "index.docker.io/library/python:slim", "library/python:slim", digest, digest[7:19], im.ConfigDigest, "python@" + digest} {
+		got, err := s.Image(t.Context(), ref)
+		if err != nil || got.Digest != digest || got.RootfsSize == 0 {
+			t.Errorf("Image(%q): got %+v, %v", ref, got, err)
+		}
+	}
+	for _, ref := range []string{"python", "python:3", "ghcr.io/library/python:slim", "abcd", "sha256:" + strings.Repeat("0", 64)} {
+		if _, err := s.Image(t.Context(), ref); !errors.Is(err, ErrNotFound) {
+			t.Errorf("Image(%q): got %v, want ErrNotFound", ref, err)
+		}
+	}
+	before := h.all.Load()
+	if _, err := s.Ensure(t.Context(), "python:slim", PullOptions{}); err != nil || h.all.Load() != before {
+		t.Errorf("Ensure of a local image: got %v after %d requests, want none", err, h.all.Load()-before)
+	}
+}
+
+func TestPullAgainDownloadsNothing(t *testing.T) {
+	h := newHub(t)
+	h.push(t, "a:1", simple(t, "a", 1000))
+	s := testStore(t, linux(Config{}))
+	first := mustPull(t, s, h.host+"/a:1")
+	n := h.blobs.Load()
+	again := mustPull(t, s, h.host+"/a:1")
+	if h.blobs.Load() != n || again.Digest != first.Digest {
+		t.Errorf("second pull: got %d blobs, want 0", h.blobs.Load()-n)
+	}
+	// A new image under the old name; the old one stays, without a name.
+	h.push(t, "a:1", simple(t, "b", 1000))
+	moved := mustPull(t, s, h.host+"/a:1")
+	images, err := s.Images(t.Context())
+	if err != nil || moved.Digest == first.Digest || len(images) != 2 || images[0].Ref != h.host+"/a:1" || images[1].Ref != "" || images[1].Digest != first.Digest {
+		t.Errorf("images after the tag moved: got %s, %v", refs(images), err)
+	}
+}
+
+func TestMirrorsComeInOrderAndTheRegistryLast(t *testing.T) {
+	first, second, upstream := newHub(t), newHub(t), newHub(t)
+	want := second.push(t, "x/y:1", simple(t, "second", 10))
+	upstream.push(t, "x/y:1", simple(t, "upstream", 10))
+	only := upstream.push(t, "x/only:1", simple(t, "only", 10))
+	s := testStore(t, linux(Config{Mirrors: []Mirror{
+		{Registry: upstream.host, Host: first.host}, {Registry: upstream.host, Host: second.host}, {Registry: "elsewhere.example", Host: "192.0.2.1"},
+	}}))
+	if im := mustPull(t, s, upstream.host+"/x/y:1"); im.Digest != want || im.Ref != upstream.host+"/x/y:1" {
+		t.Errorf("pull: got %s %s, want %s of the second mirror", im.Ref, im.Digest, want)
+	}
+	if im := mustPull(t, s, upstream.host+"/x/only:1"); im.Digest != only {
+		t.Errorf("pull: got %s, want %s of the registry", im.Digest, only)
+	}
+	_, err := s.Pull(t.Context(), upstream.host+"/x/none:1", PullOptions{})
+	if !errors.Is(err, ErrManifestUnknown) || !strings.Contains(err.Error(), first.host) || !strings.Contains(err.Error(), second.host) || !strings.Contains(err.Error(), upstream.host) {
+		t.Errorf("pull of what is nowhere: got %v, want ErrManifestUnknown naming all three", err)
+	}
+}
+
+func TestABadMirrorDoesNotHideTheRegistry(t *testing.T) {
+	bad, upstream := newHub(t), newHub(t)
+	img := simple(t, "good", 50_000)
+	bad.push(t, "x/y:1", img)
+	want := upstream.push(t, "x/y:1", img)
+	bad.misbehave(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if blobGet(r) {
+			io.WriteString(w, strings.Repeat("evil", 20_000))
+		}
+		return blobGet(r)
+	})
+	s := testStore(t, linux(Config{Mirrors: []Mirror{{Registry: upstream.host, Host: bad.host}}}))
+	if im := mustPull(t, s, upstream.host+"/x/y:1"); im.Digest != want {
+		t.Errorf("pull: got %s, want %s", im.Digest, want)
+	}
+	mustBeWhole(t, s)
+}
+
+func TestUnqualifiedNamesAreSearched(t *testing.T) {
+	a, b := newHub(t), newHub(t)
+	want := b.push(t, "tool:1", simple(t, "tool", 10))
+	s := testStore(t, linux(Config{Registries: []Registry{{Host: a.host, Search: true}, {Host: b.host, Search: true}}}))
+	im, err := s.Ensure(t.Context(), "tool:1", PullOptions{})
+	if err != nil || im.Digest != want || im.Ref != b.host+"/tool:1" {
+		t.Fatalf("Ensure: got %+v, %v, want %s", im, err, want)
+	}
+	if im, err := s.Image(t.Context(), "tool:1"); err != nil || im.Digest != want {
+		t.Errorf("Image by the searched name: got %v, %v", im, err)
+	}
+}
+
+func TestPullPicksThePlatform(t *testing.T) {
+	h := newHub(t)
+	arm := simple(t, "arm", 10)
+	cf, _ := arm.ConfigFile()
+	cf = cf.DeepCopy()
+	cf.Architecture = "arm64"
+	arm, err := mutate.ConfigFile(arm, cf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	amd := simple(t, "amd", 10)
+	index := mutate.AppendManifests(empty.Index,
+		mutate.IndexAddendum{Add: arm, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}}},
+		mutate.IndexAddendum{Add: amd, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}},
+		mutate.IndexAddendum{Add: simple(t, "attestation", 1), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "unknown", Architecture: "unknown"}}},
+	)
+	r, _ := name.ParseReference(h.host + "/multi:1")
+	if err := remote.WriteIndex(r, index); err != nil {
+		t.Fatal(err)
+	}
+	indexDigest, _ := index.Digest()
+	amdDigest, _ := amd.Digest()
+	s := testStore(t, linux(Config{}))
+	pinned := h.host + "/multi@" + indexDigest.String()
+	for _, ref := range []string{h.host + "/multi:1", pinned} {
+		if im := mustPull(t, s, ref); im.Digest != amdDigest.String() || im.Ref != ref {
+			t.Errorf("pull %s: got %s %s, want %s", ref, im.Ref, im.Digest, amdDigest)
+		}
+	}
+	if im, err := s.Ensure(t.Context(), pinned, PullOptions{}); err != nil || im.Digest != amdDigest.String() {
+		t.Errorf("Ensure(%s): got %v, %v", pinned, im, err)
+	}
+	mustHold(t, mustPull(t, testStore(t, Config{Platform: "linux/arm64"}), h.host+"/multi:1"), "of arm")
+	_, err = testStore(t, Config{Platform: "linux/s390x"}).Pull(t.Context(), h.host+"/multi:1", PullOptions{})
+	if !errors.Is(err, ErrPlatform) || !strings.Contains(err.Error(), "linux/arm64") {
+		t.Errorf("pull for s390x: got %v, want ErrPlatform that lists what there is", err)
+	}
+	h.push(t, "single:1", arm)
+	if _, err := s.Pull(t.Context(), h.host+"/single:1", PullOptions{}); !errors.Is(err, ErrPlatform) {
+		t.Errorf("pull of an image for arm64: got %v, want ErrPlatform", err)
+	}
+}
+
+func TestPinnedDigestIsKept(t *testing.T) {
+	h := newHub(t)
+	digest := h.push(t, "a:1", simple(t, "a", 10))
+	other := h.push(t, "a:2", simple(t, "b", 10))
+	s := testStore(t, linux(Config{}))
+	if im := mustPull(t, s, h.host+"/a@"+digest); im.Digest != digest {
+		t.Errorf("pull by digest: got %s, want %s", im.Digest, digest)
+	}
+	h.misbehave(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+		if !manifestGet(r) {
+			return false
+		}
+		r.URL.Path = strings.Replace(r.URL.Path, other, "1", 1) // another manifest than asked for
+		rec := httptest.NewRecorder()
+		next.ServeHTTP(rec, r)
+		w.Header().Set("Content-Type", rec.Header().Get("Content-Type"))
+		w.Write(rec.Body.Bytes())
+		return true
+	})
+	if _, err := s.Pull(t.Context(), h.host+"/a@"+other, PullOptions{}); !errors.Is(err, ErrDigest) {
+		t.Errorf("pull of a digest the registry cheats about: got %v, want ErrDigest", err)
+	}
+}
+
+func TestLayersOfEveryCompression(t *testing.T) {
+	h := newHub(t)
+	raw := content(t, "zstd", "is here")
+	z, _ := zstd.NewWriter(nil)
+	img := imageOf(t,
+		layerOf(t, content(t, "plain", "is here"), types.OCIUncompressedLayer),
+		layerOf(t, zip(t, content(t, "gzip", "is there")), types.DockerLayer),
+		layerOf(t, z.EncodeAll(raw, nil), types.OCILayerZStd))
+	h.push(t, "all:1", img)
+	im := mustPull(t, testStore(t, linux(Config{})), h.host+"/all:1")
+	for _, want := range []string{"plain", "gzip", "zstd", "is here", "is there"} {
+		mustHold(t, im, want)
+	}
+}
+
+func TestPullErrorsSayWhatToDo(t *testing.T) {
+	h := newHub(t)
+	h.push(t, "a:1", simple(t, "a", 10))
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	for _, tt := range []struct {
+		name, ref string
+		status    int // answered to everything
+		want      error
+		text      string
+	}{
+		{"reference", "no//thing", 0, ErrInvalidReference, "python:slim"},
+		{"tag", h.host + "/a:none", 0, ErrManifestUnknown, "check the name"},
+		{"repository", h.host + "/none:1", 0, ErrManifestUnknown, "check the name"},
+		{"login", h.host + "/a:1", http.StatusUnauthorized, ErrUnauthorized, "docker login " + h.host},
+		{"forbidden", h.host + "/a:1", http.StatusForbidden, ErrUnauthorized, "docker login " + h.host},
+		{"overload", h.host + "/a:1", http.StatusServiceUnavailable, ErrUnreachable, "try again"},
+		{"refused", closed.Addr().String() + "/a:1", 0, ErrUnreachable, "check the network"},
+		{"no such host", "registry.invalid/a:1", 0, ErrUnreachable, "check the network"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h.misbehave(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
+				if tt.status != 0 {
+					w.WriteHeader(tt.status)
+				}
+				return tt.status != 0
+			})
+			s := testStore(t, linux(Config{}))
+			_, err := s.Pull(t.Context(), tt.ref, PullOptions{})
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("pull: got %v, want %v with %q", err, tt.want, tt.text)
+			}
+			mustBeWhole(t, s)
+			if got := leftovers(t, s); got != nil {
+				t.Errorf("left in tmp: %v", got)
+			}
+		})
+	}
+}
+
+func TestAServerThatFailsNowAndThenIsRetried(t *testing.T) {
+	h := newHub(t)
+	h.push(t, "a:1", simple(t, "a", 10))
+	var n atomic.Int64
+	h.misbehave(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
+		bad := n.Add(1)%2 == 1
+		if bad {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+		return bad
+	})
+	mustPull(t, testStore(t, linux(Config{})), h.host+"/a:1")
+}
+
+// TestADeadRegistryIsAnErrorSoon has one that takes connections and is silent.
+func TestADeadRegistryIsAnErrorSoon(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := testStore(t, linux(Config{}))
+	s.patience = 300 * time.Millisecond
+	begin := time.Now()
+	_, err = s.Pull(t.Context(), l.Addr().String()+"/a:1", PullOptions{})
+	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "no answer within") {
+		t.Errorf("pull: got %v, want ErrUnreachable", err)
+	}
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("pull from a silent registry: took %v", d)
+	}
+}
+
+func TestInterruptedDownloadGoesOn(t *testing.T) {
+	h := newHub(t)
+	const size = 400_000
+	h.push(t, "a:1", simple(t, "a", size))
+	var ranges, sent atomic.Int64
+	h.misbehave(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+		if !blobGet(r) {
+			return false
+		}
+		if r.Header.Get("Range") != "" {
+			ranges.Add(1)
+		}
+		next.ServeHTTP(&cutter{ResponseWriter: w, left: 150_000, sent: &sent}, r)
+		return true
+	})
+	s := testStore(t, linux(Config{}))
+	im := mustPull(t, s, h.host+"/a:1")
+	mustHold(t, im, noiseOf("a", size)[size-1000:])
+	if ranges.Load() < 2 || sent.Load() > 2*size {
+		t.Errorf("download cut twice: got %d ranges and %d bytes, want at least 2 and about %d", ranges.Load(), sent.Load(), size)
+	}
+}
+
+// cutter breaks the connection after some bytes.
+type cutter struct {
+	http.ResponseWriter
+	left int64
+	sent *atomic.Int64
+}
+
+func (c *cutter) Write(p []byte) (int, error) {
+	if int64(len(p)) > c.left {
+		c.ResponseWriter.Write(p[:c.left])
+		c.sent.Add(c.left)
+		c.ResponseWriter.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	c.left -= int64(len(p))
+	c.sent.Add(int64(len(p)))
+	return c.ResponseWriter.Write(p)
+}
+
+func TestACancelledPullIsTakenUpByTheNext(t *testing.T) {
+	h := newHub(t)
+	const size = 400_000
+	img := simple(t, "a", size)
+	h.push(t, "a:1", img)
+	layers, _ := img.Layers()
+	big, _ := layers[0].Digest()
+	for _, tt := range []struct {
+		name   string
+		ranges bool // the server knows Range
+		spoil  bool // the partial file is damaged meanwhile
+	}{{"range", true, false}, {"no range", false, false}, {"damaged", true, true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			h.misbehave(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+				if !strings.Contains(r.URL.Path, big.Hex) {
+					return false
+				}
+				var sent atomic.Int64
+				next.ServeHTTP(&hanger{cutter{ResponseWriter: w, left: 200_000, sent: &sent}, r.Context()}, r)
+				return true
+			})
+			s := testStore(t, linux(Config{}))
+			wait := make(chan error)
+			go func() {
+				_, err := s.Pull(ctx, h.host+"/a:1", PullOptions{})
+				wait <- err
+			}()
+			part := s.path("tmp", big.Hex+".part")
+			for { // until the first bytes are on disk
+				if st, err := os.Stat(part); err == nil && st.Size() >= 100_000 {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			cancel()
+			if err := <-wait; !errors.Is(err, context.Canceled) {
+				t.Fatalf("cancelled pull: got %v", err)
+			}
+			if images, _ := s.Images(t.Context()); len(images) != 0 {
+				t.Errorf("images after a cancelled pull: got %s", refs(images))
+			}
+			if tt.spoil {
+				if err := os.WriteFile(part, []byte(strings.Repeat("x", 150_000)), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var sent atomic.Int64
+			h.misbehave(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+				if !strings.Contains(r.URL.Path, big.Hex) {
+					return false
+				}
+				if !tt.ranges {
+					r.Header.Del("Range")
+				}
+				next.ServeHTTP(&cutter{ResponseWriter: w, left: 1 << 40, sent: &sent}, r)
+				return true
+			})
+			again := testStore(t, linux(Config{Dir: s.dir})) // as after a restart
+			mustHold(t, mustPull(t, again, h.host+"/a:1"), noiseOf("a", size)[size-1000:])
+			if tt.ranges && !tt.spoil && sent.Load() > size-90_000 {
+				t.Errorf("bytes sent to the second pull: got %d, want only what was missing", sent.Load())
+			}
+			mustBeWhole(t, s)
+			if got := leftovers(t, s); got != nil {
+				t.Errorf("left in tmp: %v", got)
+			}
+		})
+	}
+}
+
+// hanger stops sending after some bytes, until the client is gone.
+type hanger struct {
+	cutter
+	ctx context.Context
+}
+
+func (h *hanger) Write(p []byte) (int, error) {
+	if int64(len(p)) > h.left {
+		h.ResponseWriter.Write(p[:h.left])
+		h.ResponseWriter.(http.Flusher).Flush()
+		<-h.ctx.Done()
+		panic(http.ErrAbortHandler)
+	}
+	h.left -= int64(len(p))
+	return h.ResponseWriter.Write(p)
+}
+
+func TestAStalledDownloadIsTriedAgain(t *testing.T) {
+	h := newHub(t)
+	h.push(t, "a:1", simple(t, "a", 300_000))
+	var once sync.Once
+	h.misbehave(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+		stall := false
+		if blobGet(r) {
+			once.Do(func() { stall = true })
+		}
+		if stall {
+			var sent atomic.Int64
+			next.ServeHTTP(&hanger{cutter{ResponseWriter: w, left: 100, sent: &sent}, r.Context()}, r)
+		}
+		return stall
+	})
+	s := testStore(t, linux(Config{}))
+	s.stall = 300 * time.Millisecond
+	mustPull(t, s, h.host+"/a:1")
+}
+
+func TestHostileRegistriesAreRefused(t *testing.T) {
+	h := newHub(t)
+	img := simple(t, "a", 50_000)
+	h.push(t, "a:1", img)
+	body := func(b string) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { io.WriteString(w, b) }
+	}
+	manifest := func(format string, args ...any) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.Header().Set("Content-Type", string(types.OCIManifestSchema1))
+			fmt.Fprintf(w, format, args...)
+		}
+	}
+	const config = `"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:` + "%[1]s" + `","size":2}`
+	zeros := strings.Repeat("0", 64)
+	for _, tt := range []struct {
+		name   string
+		at     func(*http.Request) bool
+		answer func(http.ResponseWriter, *http.Request, http.Handler)
+		want   error // nil: any
+	}{
+		{"wrong bytes", blobGet, body(strings.Repeat("x", 50_000)), ErrDigest},
+		{"short blobs", blobGet, body("x"), ErrUnreachable},
+		{"endless blobs", blobGet, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+			b := make([]byte, 1<<16)
+			for r.Context().Err() == nil {
+				if _, err := w.Write(b); err != nil {
+					return
+				}
+			}
+		}, ErrDigest},
+		{"endless manifest", manifestGet, body(strings.Repeat(" ", maxManifest+10)), ErrHostile},
+		{"no JSON", manifestGet, manifest("hello"), nil},
+		{"path as digest", manifestGet, manifest(`{"schemaVersion":2,`+config+`,"layers":[]}`, "../../../../etc/passwd"), nil},
+		{"negative size", manifestGet, manifest(`{"schemaVersion":2,`+config+`,"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:%[1]s","size":-1}]}`, zeros), ErrHostile},
+		{"gigantic", manifestGet, manifest(`{"schemaVersion":2,`+config+`,"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:%[1]s","size":9000000000000000000},{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:%[1]s","size":9000000000000000000}]}`, zeros), ErrHostile},
+		{"too many layers", manifestGet, manifest(`{"schemaVersion":2,`+config+`,"layers":[`+strings.TrimSuffix(strings.Repeat(`{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:%[1]s","size":1},`, 300), ",")+`]}`, zeros), ErrHostile},
+		{"not an image", manifestGet, manifest(`{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"sha256:%s","size":2},"layers":[]}`, zeros), nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h.misbehave(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+				if tt.at(r) {
+					tt.answer(w, r, next)
+				}
+				return tt.at(r)
+			})
+			s := testStore(t, linux(Config{}))
+			_, err := s.Pull(t.Context(), h.host+"/a:1", PullOptions{})
+			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
+				t.Errorf("pull: got %v, want %v", err, tt.want)
+			}
+			if images, _ := s.Images(t.Context()); len(images) != 0 {
+				t.Errorf("images: got %s, want none", refs(images))
+			}
+			mustBeWhole(t, s)
+		})
+	}
+}
+
+func TestHostileLayersAreRefusedByEntry(t *testing.T) {
+	h := newHub(t)
+	s := testStore(t, linux(Config{MaxSize: 1 << 20, MaxEntries: 50}))
+	for _, tt := range []struct {
+		name  string
+		layer []byte
+		entry string
+	}{
+		{"dotdot", content(t, "../../evil", "x"), "../../evil"},
+		{"absolute", content(t, "/etc/evil", "x"), "/etc/evil"},
+		{"bomb", content(t, "bomb", strings.Repeat("\x00", 2<<20)), "bomb"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h.push(t, "evil:1", imageOf(t, layerOf(t, zip(t, tt.layer), types.OCILayer)))
+			_, err := s.Pull(t.Context(), h.host+"/evil:1", PullOptions{})
+			if !errors.Is(err, ErrHostile) || !strings.Contains(err.Error(), tt.entry) {
+				t.Errorf("pull: got %v, want ErrHostile that names %q", err, tt.entry)
+			}
+			if got := leftovers(t, s); got != nil {
+				t.Errorf("left in tmp: %v", got)
+			}
+		})
+	}
+}
+
+func TestLayerMustUnpackToWhatTheConfigurationSays(t *testing.T) {
+	h := newHub(t)
+	img := simple(t, "a", 10)
+	cf, _ := img.ConfigFile()
+	cf = cf.DeepCopy()
+	slices.Reverse(cf.RootFS.DiffIDs)
+	img, err := mutate.ConfigFile(img, cf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.push(t, "a:1", img)
+	s := testStore(t, linux(Config{}))
+	if _, err := s.Pull(t.Context(), h.host+"/a:1", PullOptions{}); !errors.Is(err, ErrDigest) {
+		t.Errorf("pull: got %v, want ErrDigest", err)
+	}
+	if e, _ := os.ReadDir(s.path("rootfs")); len(e) != 0 {
+		t.Errorf("root file systems: got %d, want none", len(e))
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	h := newHub(t)
+	h.push(t, "private:1", simple(t, "p", 10))
+	var issuer string
+	challenge := func(scheme string) { // asks everybody for a login, in that scheme
+		h.misbehave(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+			user, pass, basic := r.BasicAuth()
+			if r.URL.Path == "/token" {
+				if user != "me" || pass != "secret" || !strings.Contains(r.URL.Query().Get("scope"), "private:pull") {
+					w.WriteHeader(http.StatusUnauthorized)
+				} else {
+					io.WriteString(w, `{"token":"t0k"}`)
+				}
+				return true
+			}
+			ok := scheme == "Basic" && basic && user == "me" && pass == "secret" || scheme == "Bearer" && r.Header.Get("Authorization") == "Bearer t0k"
+			if !ok {
+				w.Header().Set("WWW-Authenticate", scheme+` realm="`+issuer+`",service="s"`)
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+			return !ok
+		})
+	}
+	issuer = h.URL + "/token"
+	for _, tt := range []struct {
+		name, scheme string
+		how          Registry
+		ok           bool
+	}{
+		{"basic", "Basic", Registry{Username: "me", Password: "secret"}, true},
+		{"basic wrong", "Basic", Registry{Username: "me", Password: "guess"}, false},
+		{"basic missing", "Basic", Registry{}, false},
+		{"bearer", "Bearer", Registry{Username: "me", Password: "secret"}, true},
+		{"bearer wrong", "Bearer", Registry{Username: "me", Password: "guess"}, false},
+		{"bearer missing", "Bearer", Registry{}, false},
+		{"token", "Bearer", Registry{Token: "t0k"}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			challenge(tt.scheme)
+			tt.how.Host = h.host
+			_, err := testStore(t, linux(Config{Registries: []Registry{tt.how}})).Pull(t.Context(), h.host+"/private:1", PullOptions{})
+			if tt.ok && err != nil || !tt.ok && !errors.Is(err, ErrUnauthorized) {
+				t.Errorf("pull: got %v, want success %v", err, tt.ok)
+			}
+			if err != nil && strings.Contains(err.Error(), "guess") {
+				t.Errorf("the error shows the password: %v", err)
+			}
+		})
+	}
+}
+
+func TestCertificates(t *testing.T) {
+	h := newHub(t)
+	h.push(t, "a:1", simple(t, "a", 10))
+	secure := httptest.NewUnstartedServer(h.handler)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	host := strings.TrimPrefix(secure.URL, "https://")
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		how  Registry
+		ok   bool
+	}{
+		{"unknown authority", Registry{}, false},
+		{"given authority", Registry{CAFile: ca}, true},
+		{"not verified", Registry{SkipVerify: true}, true},
+		{"file without certificates", Registry{CAFile: os.Args[0]}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.how.Host = host
+			_, err := testStore(t, linux(Config{Registries: []Registry{tt.how}})).Pull(t.Context(), host+"/a:1", PullOptions{})
+			if (err == nil) != tt.ok {
+				t.Errorf("pull: got %v, want success %v", err, tt.ok)
+			}
+			if err != nil && !strings.Contains(err.Error(), "certificate") {
+				t.Errorf("pull: %v does not speak of certificates", err)
+			}
+		})
+	}
+}
+
+func TestPlainHTTPOnlyWhereAllowed(t *testing.T) {
+	g := &guard{inner: http.DefaultTransport, host: "10.0.0.1:5000"}
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://10.0.0.1:5000/v2/", nil)
+	resp, err := g.RoundTrip(req)
+	if err == nil {
+		resp.Body.Close()
+	}
+	if !errors.Is(err, errPlain) {
+		t.Errorf("http to a private address: got %v, want it refused", err)
+	}
+	for host, want := range map[string]bool{"localhost:5000": true, "127.0.0.1": true, "[::1]:5000": true, "10.0.0.1:5000": false, "localhost.evil.example": false} {
+		if got := loopback(host); got != want {
+			t.Errorf("loopback(%q): got %v, want %v", host, got, want)
+		}
+	}
+}
+
+func TestProgressIsInOrderAndEndsWithDone(t *testing.T) {
+	h := newHub(t)
+	h.push(t, "a:1", simple(t, "a", 100_000))
+	h.misbehave(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if blobGet(r) { // so that there is time for progress
+			time.Sleep(150 * time.Millisecond)
+		}
+		return false
+	})
+	var seen []Progress
+	s := testStore(t, linux(Config{}))
+	_, err := s.Pull(t.Context(), h.host+"/a:1", PullOptions{Progress: func(p Progress) { seen = append(seen, p) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rank := map[string]int{"resolve": 0, "download": 1, "unpack": 2, "done": 3}
+	for i, p := range seen {
+		if i > 0 && (rank[p.Phase] < rank[seen[i-1].Phase] || p.Done > p.Total) {
+			t.Errorf("progress: got %+v after %+v", p, seen[i-1])
+		}
+	}
+	last := seen[len(seen)-1]
+	if len(seen) < 3 || len(seen) > 100 || last.Phase != "done" || last.Done != last.Total || last.Total < 100_000 || last.Layers != 2 {
+		t.Errorf("progress: got %d calls, the last %+v", len(seen), last)
+	}
+}
