@@ -72,6 +72,9 @@ var layers = map[string]layer{
 	},
 	"cmd/boxlite-agent": {ours: "internal/agent internal/guest"},
 
+	"examples": {ours: "boxlite gvisor"},
+	"test":     {ours: "boxlite gvisor internal/hostos internal/testenv"},
+
 	"internal/gotest":  {},
 	"internal/mkimage": {outside: "github.com/google/go-containerregistry github.com/klauspost/compress"},
 }
