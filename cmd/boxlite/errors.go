@@ -30,7 +30,12 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(fo
 // signalError says that a signal ended boxlite itself.
 type signalError syscall.Signal
 
-func (e signalError) Error() string { return "interrupted: " + syscall.Signal(e).String() }
+func (e signalError) Error() string {
+	if syscall.Signal(e) == syscall.SIGINT {
+		return "interrupted"
+	}
+	return "interrupted by signal: " + syscall.Signal(e).String()
+}
 
 // errReported is returned when all there was to say has been printed already.
 var errReported = errors.New("reported")

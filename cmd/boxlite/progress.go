@@ -21,6 +21,9 @@ type pullFunc func(context.Context, string, func(boxlite.Progress)) (boxlite.Ima
 // pull gets an image and shows progress on standard error.
 func (a *app) pull(ctx context.Context, ref string, pull pullFunc) (boxlite.Image, error) {
 	p := &progress{w: a.stderr, terminal: isTerminal(a.stderr), begun: time.Now()}
+	if f, ok := a.stderr.(*os.File); ok && p.terminal {
+		p.width, _, _ = term.GetSize(int(f.Fd()))
+	}
 	img, err := pull(ctx, ref, p.show)
 	p.end(ref, err)
 	return img, err
@@ -36,6 +39,7 @@ func isTerminal(w io.Writer) bool {
 type progress struct {
 	w        io.Writer
 	terminal bool
+	width    int // of the terminal; 0: not known
 	begun    time.Time
 	phase    string
 	since    time.Time // when the phase began
@@ -74,6 +78,9 @@ func (p *progress) line(s boxlite.Progress) string {
 	}
 	if d := time.Since(p.since).Seconds(); d > 0.2 && s.Done > 0 {
 		line += fmt.Sprintf("  %.1f MB/s", float64(s.Done)/1e6/d)
+	}
+	if p.width > 0 && len(line) >= p.width {
+		line = line[:p.width-1] // one that wraps cannot be written over
 	}
 	return line
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,8 +39,12 @@ func testReadme(t *testing.T, engine string) {
 		t.Fatal("README.md has no examples marked <!-- run -->")
 	}
 	env := home(t, engine)
-	for _, name := range []string{"python-slim", "alpine"} {
-		run(t, env, "load", "-i", filepath.Join(dir, name+".tar"))
+	for ref, file := range map[string]string{
+		"python:slim": "python-slim.tar", "node:alpine": "node-alpine.tar", "alpine:latest": "alpine.tar",
+	} {
+		if bytes.Contains(bytes.Join(exampleRE.FindAll(readme, -1), nil), []byte(ref)) {
+			run(t, env, "load", "-i", filepath.Join(dir, file))
+		}
 	}
 	for _, block := range blocks {
 		cmd := exec.Command("sh", "-eux", "-c", string(block[1]))

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -53,8 +55,11 @@ func (a *app) statsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = a.nextStats(cmd.Context(), box, out.format, before, time.After(statsSample))
-			return err
+			_, v, err := nextStats(cmd.Context(), box, before, time.After(statsSample))
+			if err != nil {
+				return err
+			}
+			return printList(a.stdout, out.format, []statsView{v}, statsRow, statsHeader...)
 		}),
 	}
 	out.register(cmd, "table")
@@ -62,31 +67,50 @@ func (a *app) statsCommand() *cobra.Command {
 	return cmd
 }
 
+var statsHeader = []string{"ID", "NAME", "CPU %", "MEMORY / LIMIT", "MEMORY %", "EXECUTIONS", "OOM KILLS", "UP"}
+
 func (a *app) streamStats(ctx context.Context, box *boxlite.Box, format string) error {
 	tick := time.NewTicker(statsEvery)
 	defer tick.Stop()
 	s, err := box.Stats(ctx)
-	for err == nil {
-		if s, err = a.nextStats(ctx, box, format, s, tick.C); err != nil && ctx.Err() == nil {
-			if info, e := box.Info(ctx); errors.Is(e, boxlite.ErrNotFound) || e == nil && !active(info.State) {
-				return nil // it has ended, and so has the stream
-			}
+	for first := true; err == nil; first = false {
+		var v statsView
+		if s, v, err = nextStats(ctx, box, s, tick.C); err == nil {
+			err = a.printStats(format, v, first)
+			continue
+		}
+		if info, e := box.Info(ctx); errors.Is(e, boxlite.ErrNotFound) || e == nil && !active(info.State) {
+			return nil // it has ended, and so has the stream
 		}
 	}
 	return err
 }
 
-// nextStats waits and prints what was used since before.
-func (a *app) nextStats(ctx context.Context, box *boxlite.Box, format string, before boxlite.Stats, wait <-chan time.Time) (boxlite.Stats, error) {
+// printStats prints one item of a stream: the header once, JSON in a line.
+func (a *app) printStats(format string, v statsView, first bool) error {
+	switch {
+	case format == "json":
+		return json.NewEncoder(a.stdout).Encode(v)
+	case format != "table" || first:
+		return printList(a.stdout, format, []statsView{v}, statsRow, statsHeader...)
+	}
+	var b bytes.Buffer
+	if err := printList(&b, format, []statsView{v}, statsRow, statsHeader...); err != nil {
+		return err
+	}
+	_, line, _ := bytes.Cut(b.Bytes(), []byte("\n"))
+	_, err := a.stdout.Write(line)
+	return err
+}
+
+// nextStats waits and tells what was used since before.
+func nextStats(ctx context.Context, box *boxlite.Box, before boxlite.Stats, wait <-chan time.Time) (boxlite.Stats, statsView, error) {
 	select {
 	case <-wait:
 	case <-ctx.Done():
-		return before, context.Cause(ctx)
+		return before, statsView{}, context.Cause(ctx)
 	}
 	s, err := box.Stats(ctx)
-	if err != nil {
-		return s, err
-	}
 	v := statsView{
 		ID: box.ID(), Name: box.Name(), CPUSeconds: s.CPU.Seconds(), Memory: s.Memory, MemoryLimit: s.MemoryLimit,
 		Executions: s.Executions, OOMKills: s.OOMKills, UptimeSeconds: s.Uptime.Seconds(),
@@ -94,8 +118,7 @@ func (a *app) nextStats(ctx context.Context, box *boxlite.Box, format string, be
 	if d := s.Uptime - before.Uptime; d > 0 {
 		v.CPUPercent = 100 * float64(s.CPU-before.CPU) / float64(d)
 	}
-	return s, printList(a.stdout, format, []statsView{v}, statsRow,
-		"ID", "NAME", "CPU %", "MEMORY / LIMIT", "MEMORY %", "EXECUTIONS", "OOM KILLS", "UP")
+	return s, v, err
 }
 
 func statsRow(t *table, v statsView) {

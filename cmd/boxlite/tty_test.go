@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/boxlite-go/boxlite"
 	"golang.org/x/sys/unix"
 )
 
@@ -169,7 +172,7 @@ func TestTerminal(t *testing.T) { on(t, testTerminal) }
 func testTerminal(t *testing.T, engine string) {
 	c := newConsole(t, home(t, engine), "run", "-it", "tiny", "sh", "-c",
 		`trap 'echo interrupted' INT; trap 'stty size' WINCH; stty size; echo ready
-		while read line; do case $line in end) exit 4;; *) echo "[$line]";; esac; done; exit 5`)
+		while :; do read line; case $line in end) exit 4;; ?*) echo "[$line]";; esac; done`)
 	c.see(t, "30 100")
 	c.see(t, "ready")
 	c.typed(t, "word\r")
@@ -233,6 +236,9 @@ func TestFirstSignalGoesToTheCommand(t *testing.T) { on(t, testFirstSignalGoesTo
 func testFirstSignalGoesToTheCommand(t *testing.T, engine string) {
 	env := home(t, engine)
 	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 21, syscall.SIGTERM: 22, syscall.SIGHUP: 23} {
+		if engine == "fake" && sig == syscall.SIGHUP {
+			continue // its agent inherits from the shim that this is ignored
+		}
 		cmd, s := started(t, env, "run", "tiny", "sh", "-c",
 			`trap 'exit 21' INT; trap 'exit 22' TERM; trap 'exit 23' HUP; echo ready; while :; do sleep 0.05; done`)
 		s.see(t, "ready")
@@ -292,5 +298,94 @@ func testKilledRunLeavesNothing(t *testing.T, engine string) {
 	}
 	if got := run(t, env, "list", "-a", "--format", "{{.Name}} {{.Status}}"); got != "kept stopped\n" {
 		t.Errorf("boxes left: got %q, want %q", got, "kept stopped\n")
+	}
+}
+
+// TestAttachToTerminal finds a main command that waits on its terminal.
+func TestAttachToTerminal(t *testing.T) { on(t, testAttachToTerminal) }
+
+func testAttachToTerminal(t *testing.T, engine string) {
+	env := home(t, engine)
+	run(t, env, "run", "-d", "-i", "-t", "--name", "shell", "tiny", "sh", "-c", "echo ready; read x; stty size; echo got $x; exit 6")
+	c := newConsole(t, env, "attach", "shell")
+	c.see(t, "ready")
+	c.typed(t, "word\r")
+	c.see(t, "30 100")
+	c.see(t, "got word")
+	if got := code(t, c.cmd); got != 6 {
+		t.Errorf("exit code: got %d, want 6", got)
+	}
+	if c.raw(t) {
+		t.Error("terminal after attach: got raw, want as before")
+	}
+}
+
+// TestConfirm asks before all boxes are removed.
+func TestConfirm(t *testing.T) {
+	env := home(t, "fake")
+	run(t, env, "create", "--name", "one", "tiny")
+	for _, tt := range []struct {
+		answer, left string
+		code         int
+	}{{"n", "one\n", 1}, {"yes", "", 0}} {
+		c := newConsole(t, env, "rm", "-a")
+		c.see(t, "remove all 1 boxes. Go on? [y/N]")
+		c.typed(t, tt.answer+"\r")
+		if got := code(t, c.cmd); got != tt.code {
+			t.Errorf("answer %q: exit code: got %d, want %d", tt.answer, got, tt.code)
+		}
+		if got := run(t, env, "list", "-a", "--format", "{{.Name}}"); got != tt.left {
+			t.Errorf("answer %q: boxes left: got %q, want %q", tt.answer, got, tt.left)
+		}
+	}
+}
+
+// TestInterruptedPull ends with one line and the code of the signal.
+func TestInterruptedPull(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-r.Context().Done()
+	}))
+	defer s.Close()
+	cmd, out := started(t, home(t, "fake"), "pull", strings.TrimPrefix(s.URL, "http://")+"/slow")
+	<-asked
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if got := code(t, cmd); got != 130 {
+		t.Errorf("exit code: got %d, want 130", got)
+	}
+	if got := out.b.String(); got != "Error: interrupted\n" {
+		t.Errorf("output: got %q, want one line", got)
+	}
+}
+
+// TestProgress has what a pull shows on a terminal and in a log.
+func TestProgress(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		terminal bool
+		age      time.Duration
+		want     string
+	}{
+		{"terminal", true, 0, "\r\x1b[Kx: resolve \n\r\x1b[Kx: download  50%  1\n"},
+		{"quick in a log", false, 0, ""},
+		{"slow in a log", false, time.Minute, "x: pulling\nx: pulled 2MB in 1 minute\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var b bytes.Buffer
+			p := &progress{w: &b, terminal: tt.terminal, width: 20, begun: time.Now().Add(-tt.age)}
+			p.show(boxlite.Progress{Ref: "x", Phase: "resolve"})
+			p.show(boxlite.Progress{Ref: "x", Phase: "download", Done: 1e6, Total: 2e6})
+			p.show(boxlite.Progress{Ref: "x", Phase: "done", Done: 2e6, Total: 2e6})
+			p.end("x", nil)
+			if got := b.String(); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }
