@@ -23,6 +23,7 @@ import (
 type model struct {
 	files  map[string]*file // hard links share one
 	random *rand.Rand
+	least  uint16 // permissions that every file has
 }
 
 func newModel(seed uint64) *model {
@@ -116,7 +117,7 @@ func (m *model) name() string {
 func (m *model) entry() entry {
 	name := path.Join(m.pick(m.directories()), m.name())
 	h := tar.Header{
-		Name: name[1:], Mode: int64(m.random.IntN(0o10000)), Uid: m.random.IntN(1 << 17), Gid: m.random.IntN(70000),
+		Name: name[1:], Mode: int64(m.random.IntN(0o10000)) | int64(m.least), Uid: m.random.IntN(1 << 17), Gid: m.random.IntN(70000),
 		ModTime: time.Unix(int64(m.random.Uint32()), int64(m.random.IntN(1e9))), Format: tar.FormatPAX,
 	}
 	f := &file{uid: uint32(h.Uid), gid: uint32(h.Gid), mtime: h.ModTime.Unix(), nsec: uint32(h.ModTime.Nanosecond())}
@@ -235,6 +236,7 @@ func TestFsckAcceptsRandomImages(t *testing.T) {
 	needFsck(t)
 	for seed := range uint64(12) {
 		m := newModel(1000 + seed)
+		m.least = 0o700 // so that an ordinary user can read what is extracted
 		img := mustBuild(t, layerTar(t, m.layer()...), layerTar(t, m.layer()...), layerTar(t, m.layer()...))
 		out := filepath.Join(t.TempDir(), "out")
 		fsck(t, "--extract="+out, "--no-preserve-owner", "--no-preserve-perms", img)

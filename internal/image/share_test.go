@@ -39,7 +39,10 @@ func child(mode string, args []string) error {
 			return fmt.Errorf("mount: %w", err)
 		}
 	}
-	s, err := Open(Config{Dir: args[0], Keychain: noKeychain{}, Platform: "linux/" + testArch})
+	s, err := Open(Config{
+		Dir: args[0], Keychain: noKeychain{}, Platform: "linux/" + testArch,
+		Registries: []Registry{{Host: "registry.invalid", PlainHTTP: true}},
+	})
 	if err != nil {
 		return err
 	}
@@ -104,6 +107,18 @@ func command(mode string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), childEnv+"="+mode)
 	return cmd
+}
+
+// TestProxyOfTheEnvironmentIsUsed pulls from a host that only the proxy knows.
+func TestProxyOfTheEnvironmentIsUsed(t *testing.T) {
+	h := newHub(t)
+	digest := h.push(t, "a:1", simple(t, "a", 1000))
+	cmd := command("pull", t.TempDir(), "registry.invalid/a:1")
+	cmd.Env = append(cmd.Env, "HTTP_PROXY="+h.URL, "HTTPS_PROXY=", "NO_PROXY=")
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != digest {
+		t.Errorf("pull through a proxy: got %s, %v, want %s", out, err, digest)
+	}
 }
 
 func TestConcurrentPullsDoTheWorkOnce(t *testing.T) {
