@@ -23,6 +23,7 @@ const greetTimeout = 30 * time.Second
 // The control socket is a SOCK_SEQPACKET of which each message carries one
 // byte and, as SCM_RIGHTS, one end of a SOCK_STREAM socketpair.
 func Run(cfg Config) error {
+	syscall.Umask(0o022) // what commands and copies expect, whoever started us
 	a, err := newAgent(cfg)
 	if err != nil {
 		return err

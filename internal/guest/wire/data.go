@@ -62,14 +62,15 @@ func (w *DataWriter) Write(p []byte) (int, error) {
 	return total, nil
 }
 
-// ReadFrom sends all of r without a copy in between.
+// ReadFrom takes all of r, in full frames, without a copy in between. Flush
+// sends the last.
 func (w *DataWriter) ReadFrom(r io.Reader) (int64, error) {
 	var total int64
 	for {
 		n, err := r.Read(w.buf[len(w.buf):cap(w.buf)])
 		w.buf = w.buf[:len(w.buf)+n]
 		total += int64(n)
-		if err == nil || err == io.EOF {
+		if len(w.buf) == cap(w.buf) {
 			if ferr := w.Flush(); ferr != nil {
 				return total, ferr
 			}
