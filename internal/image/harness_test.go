@@ -55,7 +55,7 @@ type hub struct {
 	host    string
 	blobs   atomic.Int64 // GETs of blobs
 	all     atomic.Int64 // requests
-	break_  atomic.Pointer[func(w http.ResponseWriter, r *http.Request, next http.Handler) bool]
+	broken  atomic.Pointer[func(w http.ResponseWriter, r *http.Request, next http.Handler) bool]
 	handler http.Handler
 }
 
@@ -69,7 +69,7 @@ func newHub(t testing.TB) *hub {
 
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.all.Add(1)
-	if f := h.break_.Load(); f != nil && (*f)(w, r, h.handler) {
+	if f := h.broken.Load(); f != nil && (*f)(w, r, h.handler) {
 		return
 	}
 	if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
@@ -80,10 +80,8 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // misbehave puts f before the registry; f returns true when it has answered.
 func (h *hub) misbehave(f func(w http.ResponseWriter, r *http.Request, next http.Handler) bool) {
-	h.break_.Store(&f)
+	h.broken.Store(&f)
 }
-
-func (h *hub) behave() { h.break_.Store(nil) }
 
 func blobGet(r *http.Request) bool {
 	return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/")

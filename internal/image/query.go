@@ -28,7 +28,10 @@ func (s *Store) Image(ctx context.Context, ref string) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("image %q: %w", ref, err)
 	}
-	return im, s.rootfs(ctx, im)
+	if err := s.rootfs(ctx, im); err != nil {
+		return nil, err
+	}
+	return im, nil
 }
 
 // Images lists what is here, the newest first. It makes no root file systems.

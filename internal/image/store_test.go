@@ -230,3 +230,16 @@ func BenchmarkUnpack(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkEnsureLocal is what the start of a box pays.
+func BenchmarkEnsureLocal(b *testing.B) {
+	h := newHub(b)
+	h.push(b, "a:1", simple(b, "a", 1000))
+	s := testStore(b, linux(Config{}))
+	im := mustPull(b, s, h.host+"/a:1")
+	for b.Loop() {
+		if _, err := s.Ensure(b.Context(), im.Ref, PullOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
