@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"github.com/google/subcommands"
@@ -16,6 +17,8 @@ import (
 	"gvisor.dev/gvisor/pkg/refs"
 	"gvisor.dev/gvisor/runsc/cmd/sentry/sentrycmd"
 	"gvisor.dev/gvisor/runsc/config"
+
+	"github.com/boxlite-go/boxlite/internal/hostos"
 )
 
 // sentryArg0 marks a process that is to become a sentry. It is followed by the
@@ -35,6 +38,9 @@ func (*Engine) RunHelper() {
 	os.Exit(code)
 }
 
+// settled is when a sentry has surely booted and its first commands are over.
+const settled = 2 * time.Second
+
 // exitFailed is what no guest's exit code can be mistaken for.
 const exitFailed = 128
 
@@ -49,6 +55,8 @@ func runSentry(args []string) (code int, err error) {
 	if err := closeStrays(3 + nfds); err != nil {
 		return exitFailed, fmt.Errorf("sentry: close inherited descriptors: %w", err)
 	}
+	// A sentry touches most of its program once, while it starts.
+	time.AfterFunc(settled, hostos.OwnText().Trim)
 	dropSetPCap()
 	if err := registerSeccomp(); err != nil {
 		return exitFailed, err

@@ -23,19 +23,20 @@ func OwnText() Text {
 	}
 	defer f.Close()
 	var t Text
-	var from, to uintptr
+	var at [2]uintptr
 	var fixed bool
 	for s := bufio.NewScanner(f); s.Scan(); {
 		line := s.Text()
+		var from, to uintptr // a field's name may look like half an address
 		var perms string
 		if n, _ := fmt.Sscanf(line, "%x-%x %4s", &from, &to, &perms); n == 3 {
-			fixed = !strings.Contains(perms, "w") && strings.Contains(line, " /")
+			at, fixed = [2]uintptr{from, to}, !strings.Contains(perms, "w") && strings.Contains(line, " /")
 			continue
 		}
 		// A mapping that was written before it was made read-only, as dynamic
 		// linkers do, has pages of its own, which no file could give back.
 		if fixed && strings.Join(strings.Fields(line), " ") == "Anonymous: 0 kB" {
-			t.ranges = append(t.ranges, [2]uintptr{from, to})
+			t.ranges = append(t.ranges, at)
 		}
 	}
 	return t
