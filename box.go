@@ -74,6 +74,8 @@ func (b *Box) condition(err error) error {
 	switch {
 	case errors.Is(err, shim.ErrNotRunning):
 		return b.notRunning()
+	case errors.Is(err, guest.ErrEnded):
+		return b.died(context.Background())
 	case f == nil:
 		return spaceErr(err)
 	case f.Kind == shim.KindGone:
@@ -248,7 +250,7 @@ func (b *Box) remove(ctx context.Context, o RemoveOptions) error {
 			defer lock.Unlock()
 			return b.delete(ctx)
 		case errors.Is(err, fs.ErrNotExist):
-			return b.removeRow(ctx) // already gone, but for a crash in the middle
+			return b.delete(ctx) // already gone, but for a crash in the middle
 		case !errors.Is(err, hostos.ErrLocked):
 			return err
 		case !o.Force:

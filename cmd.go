@@ -228,9 +228,11 @@ func (c *Cmd) Wait() error {
 	select {
 	case <-c.done:
 	case <-c.ctx.Done():
-		_ = c.proc.Close()
-		<-c.done
-		return c.box.fail("exec", context.Cause(c.ctx))
+		if !closed(c.done) {
+			_ = c.proc.Close()
+			<-c.done
+			return c.box.fail("exec", context.Cause(c.ctx))
+		}
 	}
 	err := c.result()
 	if c.main {
@@ -353,12 +355,19 @@ func (c *Cmd) control(f func() error) error {
 	if c.proc == nil {
 		return errors.New("boxlite: command not started")
 	}
-	select {
-	case <-c.done:
+	if closed(c.done) {
 		return nil
-	default:
 	}
 	return c.box.fail("exec", guestErr(f()))
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // Detach lets go of the command: it goes on in the box, and Wait is not to be

@@ -94,11 +94,20 @@ func Prepare(dir string) (*hostos.Lock, error) {
 			return nil, err
 		}
 	}
+	// It appears under its name already locked: nobody can be faster.
 	path := filepath.Join(dir, lockName)
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
+	if err := os.WriteFile(path+".new", nil, 0o600); err != nil {
 		return nil, err
 	}
-	return hostos.TryLock(path)
+	lock, err := hostos.TryLock(path + ".new")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		lock.Unlock()
+		return nil, err
+	}
+	return lock, nil
 }
 
 // Lock takes the box in dir, or returns [hostos.ErrLocked] while a shim or
