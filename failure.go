@@ -104,6 +104,7 @@ func guestErr(err error) error {
 		guest.KindExists:      ErrExists,
 		guest.KindNoSpace:     ErrExhausted,
 		guest.KindBusy:        ErrExhausted,
+		guest.KindStopping:    ErrState,
 	}
 	if c := conditions[e.Kind]; c != nil {
 		return &cause{c, err}

@@ -36,7 +36,7 @@ func (t *table) reserve(id string) error {
 	defer t.mu.Unlock()
 	switch {
 	case t.closed:
-		return fail(guest.KindBusy, "the box is shutting down")
+		return fail(guest.KindStopping, "the box is shutting down")
 	case t.live >= maxLive:
 		return fail(guest.KindBusy, "the box runs %d commands, the most it may", t.live)
 	case t.ids[id]:

@@ -117,17 +117,20 @@ func (s *stream) cause(err error) error {
 	case s.ctx.Err() != nil:
 		return context.Cause(s.ctx)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return fmt.Errorf("the box ended the stream: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("%w: %w", ErrEnded, io.ErrUnexpectedEOF)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the box ended the stream in the middle: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("%w in the middle: %w", ErrEnded, io.ErrUnexpectedEOF)
 	}
 	return fmt.Errorf("agent: %w", err)
 }
 
+// ErrEnded says that the stream broke, as it does when the box dies.
+var ErrEnded = errors.New("the box ended the stream")
+
 func knownKind(k Kind) bool {
 	switch k {
 	case KindInvalid, KindNotFound, KindNotExecutable, KindNoUser, KindNoExecution, KindExists,
-		KindPermission, KindNoSpace, KindNotDir, KindIsDir, KindBusy, KindFailed:
+		KindPermission, KindNoSpace, KindNotDir, KindIsDir, KindBusy, KindStopping, KindFailed:
 		return true
 	}
 	return false

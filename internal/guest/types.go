@@ -98,8 +98,9 @@ const (
 	KindNoSpace       Kind = "no_space"
 	KindNotDir        Kind = "not_dir"
 	KindIsDir         Kind = "is_dir"
-	KindBusy          Kind = "busy"   // a bound was reached: executions, streams
-	KindFailed        Kind = "failed" // anything else
+	KindBusy          Kind = "busy"     // a bound was reached: executions, streams
+	KindStopping      Kind = "stopping" // the box is shutting down
+	KindFailed        Kind = "failed"   // anything else
 )
 
 // Error is a failure the agent reported. The message names the thing and the

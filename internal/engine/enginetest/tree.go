@@ -179,7 +179,7 @@ func testShutdown(t *testing.T, b *box) {
 		t.Fatal(err)
 	}
 	_, err := b.Start(t.Context(), guest.Command{Args: []string{"true"}})
-	wantKind(t, "start after Shutdown", err, guest.KindBusy)
+	wantKind(t, "start after Shutdown", err, guest.KindStopping)
 	if got := b.read(t, "/work/state"); got != "saved\n" {
 		t.Errorf("what a command does at SIGTERM: got %q, want saved", got)
 	}
