@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -601,6 +602,31 @@ func TestCredentials(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCredentialsOfDockersConfigurationFile(t *testing.T) {
+	h := newHub(t)
+	h.push(t, "private:1", simple(t, "p", 10))
+	h.misbehave(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		user, pass, _ := r.BasicAuth()
+		ok := user == "me" && pass == "secret"
+		if !ok {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+		return !ok
+	})
+	dir := t.TempDir()
+	t.Setenv("DOCKER_CONFIG", dir)
+	config := `{"auths":{"` + h.host + `":{"auth":"` + base64.StdEncoding.EncodeToString([]byte("me:secret")) + `"}}}`
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(linux(Config{Dir: t.TempDir()}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPull(t, s, h.host+"/private:1")
 }
 
 func TestCertificates(t *testing.T) {

@@ -111,9 +111,9 @@ func decompress(r io.Reader) (_ io.Reader, stop func(), err error) {
 	return br, func() {}, nil
 }
 
-// ctxReader ends with ctx.
+// ctxReader ends with ctx, which it holds no longer than one call lasts.
 type ctxReader struct {
-	ctx context.Context //nolint:containedctx // as long as one call
+	ctx context.Context
 	r   io.Reader
 }
 
