@@ -55,8 +55,14 @@ func Run(t *testing.T, eng engine.Engine, o Options) {
 		name  string
 		cases []testCase
 	}{
-		{"Machine", machineCases}, {"Exec", execCases}, {"Output", outputCases}, {"Tree", treeCases},
-		{"Terminal", ttyCases}, {"Limits", limitCases}, {"CopyIn", copyInCases}, {"CopyOut", copyOutCases},
+		{"Machine", machineCases},
+		{"Exec", execCases},
+		{"Output", outputCases},
+		{"Tree", treeCases},
+		{"Terminal", ttyCases},
+		{"Limits", limitCases},
+		{"CopyIn", copyInCases},
+		{"CopyOut", copyOutCases},
 		{"Files", fileCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
