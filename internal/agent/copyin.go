@@ -3,6 +3,7 @@ package agent
 import (
 	"archive/tar"
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -86,6 +87,9 @@ func (u *unpacker) run(tr *tar.Reader) error {
 func inEntry(name string, err error) error {
 	if strings.HasSuffix(err.Error(), "path escapes from parent") { // os.Root has no name for it
 		err = fail(guest.KindInvalid, "leads out of the destination")
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fail(guest.KindInvalid, "the stream ends in the middle of it")
 	}
 	e := remote(err)
 	return fail(e.Kind, "entry %q: %s", name, e.Message)

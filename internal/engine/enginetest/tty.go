@@ -43,6 +43,11 @@ type terminal struct {
 func (b *box) terminal(t *testing.T, c guest.Command) *terminal {
 	t.Helper()
 	s := &terminal{b.begin(t, c), newWatch(""), make(chan guest.Exit, 1)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the terminal shows %q", s.out)
+		}
+	})
 	go func() { // ends with the command
 		x, err := s.p.Copy(s.out, nil)
 		if err != nil {
@@ -110,10 +115,11 @@ func testControlZ(t *testing.T, b *box) {
 		s.types("\x1a")
 		return strings.Contains(s.out.String(), "topped")
 	})
-	s.types("kill %1; echo ba''ck; exit 7\n")
+	// Twice, since a shell may warn of stopped jobs at first.
+	s.types("kill -9 %1; echo ba''ck\nexit 7\nexit 7\n")
 	await(t, "back", s.out.next("back"))
 	if x := await(t, "the exit", s.exit); x.Code != 7 {
-		t.Errorf("shell after ^Z: got %+v, want 7; it said %q", x, s.out.String())
+		t.Errorf("shell after ^Z: got %+v, want 7; it said %q", x, s.out)
 	}
 }
 
