@@ -55,7 +55,9 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 		return exitUsage
 	}
 	if sig, ok := errors.AsType[signalError](err); ok {
-		a.printError(err)
+		if syscall.Signal(sig) != syscall.SIGPIPE { // which is silent everywhere
+			a.printError(err)
+		}
 		return 128 + int(sig)
 	}
 	if c, ok := errors.AsType[*boxlite.CommandError](err); ok && c.Code > 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"sync"
@@ -36,7 +37,8 @@ type session struct {
 
 	mu      sync.Mutex
 	started bool
-	asked   int // signals so far
+	broken  bool // nobody reads the output
+	asked   int  // signals so far
 	timer   *time.Timer
 }
 
@@ -56,7 +58,9 @@ func (a *app) session(ctx context.Context, stdin, tty bool) (*session, error) {
 func (s *session) run(cmd *boxlite.Cmd) error {
 	defer s.cancel(nil)
 	s.cmd = cmd
-	cmd.Stdout, cmd.Stderr = s.app.stdout, s.app.stderr
+	// A pipe that nobody reads any more must end the command, not us before it.
+	signal.Ignore(syscall.SIGPIPE)
+	cmd.Stdout, cmd.Stderr = &pipe{s, s.app.stdout}, &pipe{s, s.app.stderr}
 	if s.stdin {
 		cmd.Stdin = s.app.stdin
 	}
@@ -79,7 +83,35 @@ func (s *session) run(cmd *boxlite.Cmd) error {
 		}
 		defer leave()
 	}
-	return s.cause(cmd.Wait())
+	err := cmd.Wait()
+	s.mu.Lock()
+	broken := s.broken
+	s.mu.Unlock()
+	if broken {
+		return signalError(syscall.SIGPIPE)
+	}
+	return s.cause(err)
+}
+
+// pipe passes on output. When nobody reads it the command is killed, as one
+// that ran here would be.
+type pipe struct {
+	s *session
+	w io.Writer
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		p.s.mu.Lock()
+		again := p.s.broken
+		p.s.broken = true
+		p.s.mu.Unlock()
+		if !again {
+			_ = p.s.cmd.Kill()
+		}
+	}
+	return n, err
 }
 
 // cause puts the signal that ended the waiting in the place of what it led to.
@@ -139,7 +171,7 @@ func (a *app) terminal() *boxlite.Terminal {
 	if err != nil {
 		return &boxlite.Terminal{}
 	}
-	return &boxlite.Terminal{Rows: uint16(rows), Cols: uint16(cols)} //nolint:gosec // the kernel keeps them in 16 bits
+	return &boxlite.Terminal{Rows: uint16(rows), Cols: uint16(cols)} // the kernel keeps them in 16 bits
 }
 
 // raw puts the terminal into raw mode and follows its size until the function
@@ -150,8 +182,6 @@ func (s *session) raw() (leave func(), err error) {
 	if err != nil {
 		return nil, errNotTTY
 	}
-	// A closed pipe behind us must not kill us before the terminal is restored.
-	signal.Ignore(syscall.SIGPIPE)
 	winch := make(chan os.Signal, 1)
 	winch <- syscall.SIGWINCH // the size may have changed since start
 	signal.Notify(winch, syscall.SIGWINCH)

@@ -105,7 +105,7 @@ func newConsole(t *testing.T, env []string, args ...string) *console {
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go io.Copy(c.screen, master) //nolint:errcheck // ends with the terminal, when the test closes it
+	go func() { _, _ = io.Copy(c.screen, master) }() // ends when the test closes the terminal
 	return c
 }
 
