@@ -81,7 +81,7 @@ func (e *Engine) check(ctx context.Context) (err error) {
 // checkBox is the least of boxes, below dir.
 func checkBox(dir, image string) (engine.Spec, error) {
 	id := make([]byte, 8)
-	rand.Read(id) //nolint:errcheck // never fails
+	rand.Read(id) // never fails
 	s := engine.Spec{
 		ID:       "check" + hex.EncodeToString(id),
 		Hostname: "check",

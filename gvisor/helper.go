@@ -35,7 +35,7 @@ func (*Engine) RunHelper() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:forbidigo // this process is a helper; main goes no further
 }
 
 // settled is when a sentry has surely booted and its first commands are over.

@@ -240,8 +240,22 @@ func (m *machine) shutDown(ctx context.Context) {
 	deadline, _ := ctx.Deadline()
 	// Half of the time for those that heed SIGTERM; the rest for the agent to
 	// kill those that do not, and to tell.
-	_ = guest.NewClient(m.Dial).Shutdown(ctx, time.Until(deadline)/2) // force comes next
+	if guest.NewClient(m.Dial).Shutdown(ctx, time.Until(deadline)/2) != nil {
+		return // force comes next
+	}
+	// Without its control socket the agent ends, having told those who listen
+	// how their commands ended.
+	_ = m.agent.CloseWrite()
+	select {
+	case <-m.proc.exited:
+	case <-time.After(lastStreams):
+	case <-ctx.Done():
+	}
 }
+
+// lastStreams is how long an agent that has ended all commands may take to
+// flush its streams.
+const lastStreams = 2 * time.Second
 
 // kill ends the machine at once and returns when nothing of it is left.
 func (m *machine) kill() {

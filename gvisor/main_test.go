@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/boxlite-go/boxlite/gvisor"
+	"github.com/boxlite-go/boxlite/internal/engine/enginetest"
 	"github.com/boxlite-go/boxlite/internal/hostos"
 )
 
 // TestMain is the sentry, a starter to be killed, or the tests, which may leave
 // nothing behind.
 func TestMain(m *testing.M) {
-	gvisor.New(gvisor.Options{}).RunHelper()
+	enginetest.HelperMain(gvisor.New(gvisor.Options{}))
 	if os.Args[0] == starterArg0 {
 		starterMain()
 	}

@@ -19,7 +19,7 @@ func (m *machine) Stats(context.Context) (engine.Stats, error) {
 	s := engine.Stats{
 		CPU:         u.CPU,
 		Memory:      u.Memory,
-		MemoryLimit: m.spec.Memory + sentryMemory,
+		MemoryLimit: m.spec.Memory,
 		OOMKills:    u.OOMKills,
 		PID:         m.proc.cmd.Process.Pid,
 	}
