@@ -52,13 +52,6 @@ func spawn(cmd *exec.Cmd, around func(start func() error) error) (*process, erro
 	return p, nil
 }
 
-// kill ends the process and, by its pid namespace, all it forked, and returns
-// when it is gone.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // fails only when it has ended
-	<-p.exited
-}
-
 // words keeps the last of what a process said. It is safe for concurrent use.
 type words struct {
 	mu   sync.Mutex

@@ -285,5 +285,5 @@ func inodeOf(fi fs.FileInfo) inode {
 	if !ok {
 		return inode{}
 	}
-	return inode{uint64(sys.Dev), sys.Ino}
+	return inode{sys.Dev, sys.Ino}
 }

@@ -54,7 +54,7 @@ func (e *execution) wait(ended <-chan unix.WaitStatus, timeout time.Duration) {
 		e.mu.Lock()
 		e.timedOut = true
 		e.mu.Unlock()
-		e.group.kill()
+		_ = e.group.kill() // the wait below shows whether it worked
 		ws = <-ended
 	}
 	e.flush()
@@ -142,7 +142,7 @@ func (e *execution) writeStdin(p []byte) {
 	f := e.stdin
 	e.mu.Unlock()
 	if f != nil {
-		f.Write(p) // fails only when nobody reads any more
+		_, _ = f.Write(p) // fails only when nobody reads any more
 	}
 }
 
@@ -163,7 +163,7 @@ func (e *execution) closeStdin() {
 	case ended:
 		f.SetWriteDeadline(time.Unix(1, 0)) // nobody reads any more: end a write that waits
 	default:
-		f.Write([]byte{endOfInput})
+		_, _ = f.Write([]byte{endOfInput})
 	}
 }
 

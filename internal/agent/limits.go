@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -60,12 +61,12 @@ func RunHelper() {
 		return
 	}
 	err := becomeLimited(os.Args[1], os.Args[2], os.Args[3:])
-	errno, ok := err.(syscall.Errno)
+	errno, ok := errors.AsType[syscall.Errno](err)
 	if !ok {
 		errno = syscall.EINVAL
 	}
-	syscall.Write(reportFD, []byte(strconv.Itoa(int(errno))))
-	os.Exit(127)
+	_, _ = syscall.Write(reportFD, []byte(strconv.Itoa(int(errno))))
+	os.Exit(127) //nolint:forbidigo // this process is a helper; main goes no further
 }
 
 func becomeLimited(words, path string, args []string) error {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,7 +69,8 @@ func notExecutable(name, path string) error {
 
 // execError says why the kernel would not run path.
 func execError(name, path string, err error) error {
-	switch err {
+	errno, _ := errors.AsType[syscall.Errno](err)
+	switch errno {
 	case syscall.ENOENT, syscall.ENOTDIR:
 		return fail(guest.KindNotFound, "%s: its interpreter or loader is not in the box", name)
 	case syscall.EACCES, syscall.EPERM, syscall.ENOEXEC, syscall.ETXTBSY, syscall.EISDIR, syscall.ELIBBAD:

@@ -38,7 +38,7 @@ func openPTY(size guest.Size, owner *account) (ptm *os.File, pts int, err error)
 	if err != nil {
 		return nil, 0, fmt.Errorf("open a terminal: %s: %w", name, err)
 	}
-	syscall.Fchown(pts, int(owner.uid), int(owner.gid)) // programs reopen /dev/tty; where it is refused they cannot, no more
+	_ = syscall.Fchown(pts, int(owner.uid), int(owner.gid)) // programs reopen /dev/tty; where it is refused they cannot, no more
 	return os.NewFile(uintptr(fd), name), pts, nil
 }
 

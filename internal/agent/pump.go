@@ -103,7 +103,7 @@ func (p *pump) due() int64 {
 	if err != nil {
 		return due
 	}
-	rc.Control(func(fd uintptr) {
+	_ = rc.Control(func(fd uintptr) {
 		if n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ); err == nil {
 			due += int64(n)
 		}

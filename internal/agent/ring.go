@@ -138,13 +138,6 @@ func (r *ring) size() int64 {
 	return int64(len(r.buf))
 }
 
-// written is the offset of the next byte.
-func (r *ring) written() int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.end
-}
-
 // waitWritten returns when offset to has been written, or never will be.
 func (r *ring) waitWritten(to int64) {
 	r.mu.Lock()

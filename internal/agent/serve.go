@@ -123,7 +123,7 @@ func (s *stream) refuse(err error) {
 		return
 	}
 	s.f.SetWriteDeadline(time.Now().Add(greetTimeout))
-	s.wire.WriteJSON(wire.Error, remote(err))
+	_ = s.wire.WriteJSON(wire.Error, remote(err))
 }
 
 // errGone is that the host hung up: there is nobody to tell.

@@ -72,7 +72,7 @@ func (s *stdio) openPipes(stdin bool) error {
 		}
 	}
 	// A refusal (the box's own limit on pipes) costs speed alone.
-	unix.FcntlInt(uintptr(s.child[1]), unix.F_SETPIPE_SZ, stdoutPipe)
+	_, _ = unix.FcntlInt(uintptr(s.child[1]), unix.F_SETPIPE_SZ, stdoutPipe)
 	return nil
 }
 

@@ -92,7 +92,7 @@ func (u users) gid(group string) (uint32, error) {
 		return gid, nil
 	}
 	found := false
-	eachLine(u.group, 4, func(f []string) bool {
+	_ = eachLine(u.group, 4, func(f []string) bool {
 		id, ok := parseID(f[2])
 		if ok && f[0] == group {
 			gid, found = id, true
@@ -107,7 +107,7 @@ func (u users) gid(group string) (uint32, error) {
 
 func (u users) groups(name string, primary uint32) []uint32 {
 	all := []uint32{primary}
-	eachLine(u.group, 4, func(f []string) bool {
+	_ = eachLine(u.group, 4, func(f []string) bool {
 		id, ok := parseID(f[2])
 		if !ok || id == primary {
 			return true

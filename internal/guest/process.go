@@ -222,6 +222,6 @@ func (w *stdin) Close() error {
 	}
 	w.closed = true
 	w.buf = nil
-	w.p.s.wire.Write(wire.StdinEnd, nil) // fails only when nobody is there to want it
+	_ = w.p.s.wire.Write(wire.StdinEnd, nil) // fails only when nobody is there to want it
 	return nil
 }

@@ -151,7 +151,7 @@ func TestCgroupHoldsAndIsRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Remove() //nolint:errcheck // checked below
+	defer c.Remove() // checked below
 	if !c.Memory() {
 		t.Skip("needs a cgroup to make others in")
 	}
@@ -160,7 +160,7 @@ func TestCgroupHoldsAndIsRemoved(t *testing.T) {
 	if err := c.Around(cmd.SysProcAttr, cmd.Start); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Process.Kill() //nolint:errcheck // the cgroup's removal did it
+	defer cmd.Process.Kill() // the cgroup's removal did it
 	if err := c.Enter(cmd.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestCgroupHoldsAndIsRemoved(t *testing.T) {
 	if u := c.Usage(); u.Memory < 0 || u.Memory > 64<<20 {
 		t.Errorf("memory in use: got %d", u.Memory)
 	}
-	go cmd.Wait() //nolint:errcheck // reaps, so that the cgroup empties; ends with the process
+	go cmd.Wait() // reaps, so that the cgroup empties; ends with the process
 	for range 2 {
 		if err := RemoveCgroups("hostostest"); err != nil {
 			t.Errorf("RemoveCgroups: %v", err)

@@ -109,7 +109,7 @@ var passed = []string{"GOCOVERDIR", "BOXLITE_TEST_AGENT"}
 func helperEnv() []string {
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	for _, key := range passed {
-		if v, ok := os.LookupEnv(key); ok {
+		if v, ok := os.LookupEnv(key); ok { //nolint:forbidigo // tests alone set them
 			env = append(env, key+"="+v)
 		}
 	}

@@ -162,7 +162,7 @@ func (p *packer) symlink(root *os.Root, at, name string, st fs.FileInfo) error {
 // file writes a regular file, or a link to the name it was written under.
 func (p *packer) file(f *os.File, name string, st fs.FileInfo) error {
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Nlink > 1 {
-		id := inode{uint64(sys.Dev), sys.Ino}
+		id := inode{sys.Dev, sys.Ino}
 		if first, ok := p.links[id]; ok {
 			return p.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: first, Mode: int64(st.Mode().Perm())})
 		}

@@ -169,8 +169,10 @@ func testZombies(t *testing.T, b *box) {
 
 func testShutdown(t *testing.T, b *box) {
 	b.mkdir(t, "/work")
-	polite := b.begin(t, guest.Command{Dir: "/work", Args: []string{"sh", "-c",
-		`trap 'echo saved > state; exit 0' TERM; echo ready; while :; do sleep 0.05; done`}})
+	polite := b.begin(t, guest.Command{Dir: "/work", Args: []string{
+		"sh", "-c",
+		`trap 'echo saved > state; exit 0' TERM; echo ready; while :; do sleep 0.05; done`,
+	}})
 	out := newWatch("ready")
 	go polite.Copy(out, nil) // ends with the command
 	await(t, "the command is ready", out.seen)
