@@ -85,9 +85,6 @@ func (u *unpacker) run(tr *tar.Reader) error {
 
 // inEntry names the entry that failed, and keeps the kind.
 func inEntry(name string, err error) error {
-	if strings.HasSuffix(err.Error(), "path escapes from parent") { // os.Root has no name for it
-		err = fail(guest.KindInvalid, "leads out of the destination")
-	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fail(guest.KindInvalid, "the stream ends in the middle of it")
 	}
@@ -181,12 +178,11 @@ func (u *unpacker) open(exists bool) error {
 	if err := u.agent.makeDirs(u.path, 0o755, u.who); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(u.path)
+	t, err := u.newTree(u.path)
 	if err != nil {
 		return err
 	}
-	u.made = !exists
-	u.tree = &tree{u: u, root: root}
+	u.made, u.tree = !exists, t
 	if s := u.single; s != nil {
 		u.single = nil
 		return s.into(u.path, u.opts.NoOverwrite)
@@ -229,11 +225,10 @@ func (u *unpacker) stage(name string, h *tar.Header, r io.Reader) (*single, erro
 	if _, err := os.Lstat(u.path); err == nil && u.opts.NoOverwrite {
 		return nil, fail(guest.KindExists, "%s exists", u.opts.Path)
 	}
-	root, err := os.OpenRoot(dir)
+	t, err := u.newTree(dir)
 	if err != nil {
 		return nil, err
 	}
-	t := &tree{u: u, root: root}
 	defer t.close()
 	tmp := ".boxlite-" + randomID()
 	s := &single{tmp: filepath.Join(dir, tmp), name: name}

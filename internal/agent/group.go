@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A grouper makes groups and signals all processes but the agent.
@@ -32,16 +34,39 @@ type group interface {
 	remove() bool
 }
 
-// cgroups groups by cgroup v2, which nothing leaves.
+// cgroups groups by cgroup v2, which nothing leaves that has no way to its
+// files.
 type cgroups struct {
 	dir string // parent of the groups
 }
 
 const cgroupMount = "/sys/fs/cgroup"
 
+// hideCgroups takes the file system at mount away from the box, where root
+// could write a process out of its group and so out of its limits, and returns
+// a path that only this process can use. The box gets one it can only read.
+func hideCgroups(mount string) (string, error) {
+	fd, err := unix.Open(mount, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", fmt.Errorf("cgroup: %w", err)
+	}
+	if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
+		return "", fmt.Errorf("hide cgroups: %w", err)
+	}
+	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("cgroup", mount, "cgroup2", flags, ""); err != nil {
+		return "", fmt.Errorf("show cgroups: %w", err)
+	}
+	return "/proc/self/fd/" + strconv.Itoa(fd), nil
+}
+
 // newCgroups puts the agent in a leaf of its own, since a cgroup that has
 // controllers for its children may hold no process itself.
 func newCgroups(mount string) (*cgroups, error) {
+	mount, err := hideCgroups(mount)
+	if err != nil {
+		return nil, err
+	}
 	leaf, dir := filepath.Join(mount, "agent"), filepath.Join(mount, "box")
 	for _, d := range []string{leaf, dir} {
 		if err := os.Mkdir(d, 0o755); err != nil && !os.IsExist(err) {

@@ -7,8 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/boxlite-go/boxlite/internal/guest"
 )
@@ -20,11 +21,8 @@ const maxDirs = 64 << 10
 // tree writes tar entries below a directory that none of them can leave.
 type tree struct {
 	u    *unpacker
-	root *os.Root
+	root *beneath
 	dirs []dirEnd
-
-	parent     *os.Root // of the last entry, since most entries have siblings
-	parentName string
 }
 
 // dirEnd is what a directory gets at the end.
@@ -34,17 +32,15 @@ type dirEnd struct {
 	time time.Time
 }
 
-func (t *tree) close() {
-	t.closeParent()
-	t.root.Close()
+func (u *unpacker) newTree(path string) (*tree, error) {
+	root, err := openBeneath(path)
+	if err != nil {
+		return nil, err
+	}
+	return &tree{u: u, root: root}, nil
 }
 
-func (t *tree) closeParent() {
-	if t.parent != nil && t.parent != t.root {
-		t.parent.Close()
-	}
-	t.parent = nil
-}
+func (t *tree) close() { t.root.close() }
 
 // own applies the entry of the destination itself, if it was made here: one
 // that was there keeps its mode and time.
@@ -60,84 +56,66 @@ func (t *tree) own(h *tar.Header, made bool) error {
 
 // add writes one entry.
 func (t *tree) add(name string, h *tar.Header, r io.Reader) error {
-	parent, err := t.open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	base := filepath.Base(name)
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeGNUSparse:
-		return t.file(parent, base, h, r)
-	case tar.TypeDir:
-		return t.dir(parent, name, base, h)
-	case tar.TypeSymlink:
-		err = t.replace(parent, base, func() error { return parent.Symlink(h.Linkname, base) })
-	case tar.TypeLink:
-		err = t.replace(parent, base, func() error { return t.root.Link(h.Linkname, name) })
-		return err
+	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeDir, tar.TypeSymlink, tar.TypeLink:
 	default:
 		return fail(guest.KindInvalid, "type %q is not a file, directory or link", string(h.Typeflag))
 	}
+	if _, _, err := t.root.in(name); errors.Is(err, fs.ErrNotExist) {
+		if err := t.mkdirs(filepath.Dir(name)); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return t.dir(name, h)
+	case tar.TypeSymlink:
+		return t.symlink(name, h)
+	case tar.TypeLink:
+		return t.replace(name, func() error { return t.root.link(h.Linkname, name) })
+	}
+	return t.file(name, h, r)
+}
+
+// mkdirs makes a directory that has no entry, and its parents.
+func (t *tree) mkdirs(name string) error {
+	if name == "." {
+		return nil
+	}
+	fd, err := t.root.openDir(name)
 	if err == nil {
-		err = t.chown(parent, base)
+		unix.Close(fd)
 	}
-	return err
-}
-
-// open opens the directory of an entry, making what is missing.
-func (t *tree) open(dir string) (*os.Root, error) {
-	if t.parent != nil && t.parentName == dir {
-		return t.parent, nil
-	}
-	t.closeParent()
-	parent, err := t.openDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	t.parent, t.parentName = parent, dir
-	return parent, nil
-}
-
-func (t *tree) openDir(dir string) (*os.Root, error) {
-	if dir == "." {
-		return t.root, nil
-	}
-	parent, err := t.root.OpenRoot(dir)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return parent, err
-	}
-	if err := t.mkdirs(dir); err != nil {
-		return nil, err
-	}
-	return t.root.OpenRoot(dir)
-}
-
-func (t *tree) mkdirs(dir string) error {
-	if dir == "." {
-		return nil
-	}
-	if fi, err := t.root.Stat(dir); err == nil && fi.IsDir() {
-		return nil
-	}
-	if err := t.mkdirs(filepath.Dir(dir)); err != nil {
 		return err
 	}
-	if err := t.root.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := t.mkdirs(filepath.Dir(name)); err != nil {
 		return err
 	}
-	return t.chown(t.root, dir)
+	if err := t.root.mkdir(name, 0o755); err != nil {
+		return err
+	}
+	return t.chown(name)
 }
 
-func (t *tree) chown(root *os.Root, name string) error {
+// chown gives what was just made to the user; it is root's already.
+func (t *tree) chown(name string) error {
+	if !t.owned() {
+		return nil
+	}
+	return t.root.chown(name, t.u.who)
+}
+
+// owned reports whether what is made must be given away.
+func (t *tree) owned() bool {
 	who := t.u.who
-	if !t.u.agent.switchUser || (who.uid == 0 && who.gid == 0) {
-		return nil
-	}
-	return root.Lchown(name, int(who.uid), int(who.gid))
+	return t.u.agent.switchUser && (who.uid != 0 || who.gid != 0)
 }
 
 // replace makes something, if need be in the place of another.
-func (t *tree) replace(parent *os.Root, base string, makeIt func() error) error {
+func (t *tree) replace(name string, makeIt func() error) error {
 	err := makeIt()
 	if !errors.Is(err, fs.ErrExist) {
 		return err
@@ -145,20 +123,31 @@ func (t *tree) replace(parent *os.Root, base string, makeIt func() error) error 
 	if t.u.opts.NoOverwrite {
 		return fail(guest.KindExists, "exists")
 	}
-	if fi, err := parent.Lstat(base); err == nil && fi.IsDir() {
+	if t.root.isDir(name) {
 		return fail(guest.KindIsDir, "is a directory in the box")
 	}
-	if err := parent.Remove(base); err != nil {
+	if err := t.root.remove(name); err != nil {
 		return err
 	}
 	return makeIt()
 }
 
-func (t *tree) file(parent *os.Root, base string, h *tar.Header, r io.Reader) error {
+func (t *tree) symlink(name string, h *tar.Header) error {
+	err := t.replace(name, func() error { return t.root.symlink(h.Linkname, name) })
+	if err == nil {
+		err = t.chown(name)
+	}
+	if err == nil {
+		err = t.root.chtimes(name, h.ModTime)
+	}
+	return err
+}
+
+func (t *tree) file(name string, h *tar.Header, r io.Reader) error {
 	var f *os.File
 	mode := headerMode(h)
-	err := t.replace(parent, base, func() (err error) {
-		f, err = parent.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode.Perm())
+	err := t.replace(name, func() (err error) {
+		f, err = t.root.create(name, mode)
 		return err
 	})
 	if err != nil {
@@ -167,20 +156,19 @@ func (t *tree) file(parent *os.Root, base string, h *tar.Header, r io.Reader) er
 	defer f.Close()
 	if h.Size > 0 {
 		if _, err := t.u.copier.copy(f, r); err != nil {
-			parent.Remove(base) // half a file helps nobody
+			t.root.remove(name) // half a file helps nobody
 			return err
 		}
 	}
 	if err := t.finishFile(f, mode); err != nil {
 		return err
 	}
-	return chtimes(parent, base, h.ModTime)
+	return t.root.chtimes(name, h.ModTime)
 }
 
 func (t *tree) finishFile(f *os.File, mode fs.FileMode) error {
-	who := t.u.who
-	if t.u.agent.switchUser && (who.uid != 0 || who.gid != 0) {
-		if err := f.Chown(int(who.uid), int(who.gid)); err != nil {
+	if t.owned() {
+		if err := f.Chown(int(t.u.who.uid), int(t.u.who.gid)); err != nil {
 			return err
 		}
 	}
@@ -195,23 +183,20 @@ func (t *tree) finishFile(f *os.File, mode fs.FileMode) error {
 // masked reports whether the usual umask, or open itself, takes bits of mode.
 func masked(mode fs.FileMode) bool { return mode != mode.Perm() || mode&0o022 != 0 }
 
-func (t *tree) dir(parent *os.Root, name, base string, h *tar.Header) error {
+func (t *tree) dir(name string, h *tar.Header) error {
 	mode := headerMode(h)
-	err := parent.Mkdir(base, mode.Perm()|0o700)
+	err := t.root.mkdir(name, mode|0o700)
 	if errors.Is(err, fs.ErrExist) {
-		fi, serr := t.root.Stat(name)
-		if serr != nil {
-			return serr
+		fd, err := t.root.openDir(name)
+		if err != nil {
+			return err
 		}
-		if !fi.IsDir() {
-			return fail(guest.KindNotDir, "is not a directory in the box")
-		}
-		return nil // merged: its mode and time stay
+		return unix.Close(fd) // merged: its mode and time stay
 	}
 	if err != nil {
 		return err
 	}
-	if err := t.chown(parent, base); err != nil {
+	if err := t.chown(name); err != nil {
 		return err
 	}
 	end := dirEnd{name, mode, h.ModTime}
@@ -232,27 +217,7 @@ func (t *tree) finish() error {
 	return nil
 }
 
-func (t *tree) end(d dirEnd) error {
-	if masked(d.mode) || d.mode&0o700 != 0o700 {
-		f, err := t.root.OpenFile(d.name, os.O_RDONLY|syscall.O_DIRECTORY, 0)
-		if err != nil {
-			return err
-		}
-		err = f.Chmod(d.mode)
-		f.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return chtimes(t.root, d.name, d.time)
-}
-
-func chtimes(root *os.Root, name string, mtime time.Time) error {
-	if mtime.IsZero() {
-		return nil
-	}
-	return root.Chtimes(name, mtime, mtime)
-}
+func (t *tree) end(d dirEnd) error { return t.root.setDir(d.name, d.mode, d.time) }
 
 // headerMode is the permissions of an entry, with setuid, setgid and sticky.
 func headerMode(h *tar.Header) fs.FileMode {

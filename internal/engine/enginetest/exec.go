@@ -140,13 +140,13 @@ func testEnvironment(t *testing.T, b *box) {
 const markPrefix = "BOXLITE_EXECUTION="
 
 func testDirectory(t *testing.T, b *box) {
-	if got := b.run(t, guest.Command{Args: []string{"pwd"}, Dir: "/made/for/this", MakeDir: true}).out; !strings.HasSuffix(got, "/made/for/this\n") {
+	if got := b.run(t, guest.Command{Args: []string{"sh", "-c", "pwd"}, Dir: "/made/for/this", MakeDir: true}).out; !strings.HasSuffix(got, "/made/for/this\n") {
 		t.Errorf("pwd: got %q, want /made/for/this", got)
 	}
 	if st, err := b.Stat(t.Context(), "/made/for/this"); err != nil || !st.IsDir() {
 		t.Errorf("made directory: got %v, %v", st, err)
 	}
-	if got := b.run(t, guest.Command{Args: []string{"pwd"}}).out; b.isolated() && got != "/\n" {
+	if got := b.run(t, sh("pwd")).out; b.isolated() && got != "/\n" {
 		t.Errorf("pwd without Dir: got %q, want /", got)
 	}
 }

@@ -53,8 +53,8 @@ var machineCases = []testCase{
 			t.Skip("the machine has no Stats")
 		}
 		st, err := s.Stats(t.Context())
-		if err != nil || st.PID <= 0 || st.Memory <= 0 || st.MemoryLimit != b.spec.Memory {
-			t.Errorf("Stats: got %+v, %v, want a PID, memory, and limit %d", st, err, b.spec.Memory)
+		if err != nil || st.PID <= 0 || st.Memory <= 0 || st.MemoryLimit < b.spec.Memory {
+			t.Errorf("Stats: got %+v, %v, want a PID, memory, and a limit of %d or more", st, err, b.spec.Memory)
 		}
 	}),
 	on("ManyStreamsAtOnce", func(t *testing.T, b *box) {
@@ -69,7 +69,7 @@ var machineCases = []testCase{
 		wg.Wait()
 	}),
 	with(Memory, "BoxSeesItsMemory", func(t *testing.T, b *box) {
-		got := b.output(t, `while read k v u; do [ "$k" = MemTotal: ] && echo $v; done < /proc/meminfo`)
+		got := b.output(t, `while read k v u; do case $k in MemTotal:) echo $v;; esac; done < /proc/meminfo`)
 		if want := itoa(b.spec.Memory >> 10); got != want {
 			t.Errorf("MemTotal: got %s kB, want %s", got, want)
 		}
