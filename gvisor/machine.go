@@ -186,7 +186,7 @@ func (m *machine) send(ctx context.Context, f *os.File) error {
 	case m.dialing <- struct{}{}:
 		defer func() { <-m.dialing }()
 	case <-m.done:
-		return errEnded
+		return engine.ErrEnded
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -202,12 +202,10 @@ func (m *machine) send(ctx context.Context, f *os.File) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, net.ErrClosed), errors.Is(err, unix.EPIPE):
-		return errEnded
+		return engine.ErrEnded
 	}
 	return err
 }
-
-var errEnded = errors.New("machine has ended")
 
 // orderlyStop bounds how long Stop asks when its ctx has no end.
 const orderlyStop = 10 * time.Second
@@ -290,7 +288,7 @@ func (m *machine) SaveDisk(ctx context.Context) error {
 	select {
 	case m.saving <- struct{}{}:
 	case <-m.done:
-		return fmt.Errorf("save disk: %w", errEnded)
+		return fmt.Errorf("save disk: %w", engine.ErrEnded)
 	case <-ctx.Done():
 		return fmt.Errorf("save disk: %w", context.Cause(ctx))
 	}

@@ -12,7 +12,7 @@ import (
 func (m *machine) Stats(context.Context) (engine.Stats, error) {
 	select {
 	case <-m.done:
-		return engine.Stats{}, fmt.Errorf("stats: %w", errEnded)
+		return engine.Stats{}, fmt.Errorf("stats: %w", engine.ErrEnded)
 	default:
 	}
 	u := m.cgroup.Usage()

@@ -34,7 +34,8 @@ type Engine interface {
 
 // Machine is one live boundary. All methods are safe for concurrent use.
 type Machine interface {
-	// Dial opens a fresh stream to the agent. The caller closes it.
+	// Dial opens a fresh stream to the agent. The caller closes it. The error
+	// is [ErrEnded] when the machine has ended or is about to.
 	Dial(ctx context.Context) (net.Conn, error)
 	// Stop ends the machine and everything in it: orderly until ctx ends,
 	// then by force. It does not save the disk. It is idempotent, and when it
@@ -124,6 +125,9 @@ func (e *Unsupported) Error() string {
 }
 
 func (e *Unsupported) Unwrap() error { return e.Err }
+
+// ErrEnded is what Dial reports when the machine has ended or is ending.
+var ErrEnded = errors.New("machine has ended")
 
 // ErrOutOfMemory is why a machine ended when its memory limit killed it.
 var ErrOutOfMemory = errors.New("out of memory")

@@ -129,6 +129,9 @@ func (o *owner) do(req request) (r reply, stream net.Conn, err error) {
 	switch req.Op {
 	case opDial:
 		stream, err = o.machine.Dial(ctx)
+		if errors.Is(err, engine.ErrEnded) {
+			err = &Fault{Kind: KindStopping, Message: "the box is ending"}
+		}
 	case opStatus:
 		run := o.state()
 		r.Run = &run
