@@ -21,7 +21,7 @@ type Left map[string]bool
 func Leftovers() Left {
 	l := Left{}
 	for _, pid := range Family() {
-		l[fmt.Sprintf("process %d %s", pid, commandLine(pid))] = true
+		l[fmt.Sprintf("process %d %s", pid, CommandLine(pid))] = true
 	}
 	l.descriptors()
 	l.lines("mount", "/proc/self/mountinfo")
@@ -149,8 +149,8 @@ func parent(pid int) int {
 	return n
 }
 
-// commandLine is that of a process, with spaces between its arguments.
-func commandLine(pid int) string {
+// CommandLine is that of a process, with spaces between its arguments.
+func CommandLine(pid int) string {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	return strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " "))
 }
