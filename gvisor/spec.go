@@ -18,10 +18,11 @@ const (
 
 // ociSpec describes the machine to the sentry. It names nothing of the host.
 func ociSpec(s engine.Spec) *specs.Spec {
-	// Capabilities within the sentry: the agent has them all and gives commands
-	// less. None is ambient, so that none reaches a command by itself.
+	// Capabilities within the sentry: an exec by root gives what is inheritable
+	// or in the bounding set. So the agent has them all, empties its inheritable
+	// set, and what it starts has those in the bounding set.
 	caps := specutils.AllCapabilities()
-	caps.Ambient, caps.Inheritable = nil, nil
+	caps.Inheritable, caps.Ambient, caps.Bounding = caps.Permitted, nil, commandCapabilities
 	return &specs.Spec{
 		Version:  "1.0.0",
 		Hostname: s.Hostname,
@@ -50,6 +51,14 @@ func ociSpec(s engine.Spec) *specs.Spec {
 			"dev.gvisor.spec.rootfs.overlay": "memory",
 		},
 	}
+}
+
+// commandCapabilities are what commands of root have: Docker's defaults, so
+// that images made for it work. Above all they may not mount: the agent's
+// control files must stay out of their reach.
+var commandCapabilities = []string{
+	"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+	"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
 }
 
 // mounts lists what lies on top of the root.

@@ -73,12 +73,15 @@ func newCgroups(mount string) (*cgroups, error) {
 			return nil, fmt.Errorf("cgroup: %w", err)
 		}
 	}
-	if err := writeFile(filepath.Join(leaf, "cgroup.procs"), "0"); err != nil {
-		return nil, err
-	}
-	for _, d := range []string{mount, dir} {
-		if err := writeFile(filepath.Join(d, "cgroup.subtree_control"), "+pids"); err != nil {
-			return nil, err
+	for _, f := range []struct{ name, value string }{
+		{leaf + "/cgroup.procs", "0"},
+		{leaf + "/cgroup.max.depth", "0"}, // the box may see it, and make nothing in it
+		{dir + "/cgroup.max.depth", "1"},
+		{mount + "/cgroup.subtree_control", "+pids"},
+		{dir + "/cgroup.subtree_control", "+pids"},
+	} {
+		if err := writeFile(f.name, f.value); err != nil {
+			return nil, fmt.Errorf("cgroup: %w", err)
 		}
 	}
 	return &cgroups{dir: dir}, nil
@@ -124,8 +127,13 @@ type cgroup struct {
 	fd  int
 }
 
+// attach also gives the process a cgroup namespace whose root is the agent's
+// group. There its own group is not reachable, nor may anything move across
+// that root: root in the box may mount the cgroup file system again, in a user
+// namespace, and find nothing there to loosen.
 func (g *cgroup) attach(attr *syscall.ProcAttr) {
 	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, g.fd
+	attr.Sys.Cloneflags |= unix.CLONE_NEWCGROUP
 }
 
 func (g *cgroup) started() { syscall.Close(g.fd) }

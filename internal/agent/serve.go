@@ -30,6 +30,9 @@ func Run(cfg Config) error {
 	}
 	go a.reaper.run() // for as long as the process
 	if a.root == "" {
+		if err := keepCapabilities(); err != nil {
+			return err
+		}
 		prepareBox()
 	}
 	if err := unix.Sendto(cfg.Control, []byte{1}, unix.MSG_NOSIGNAL, nil); err != nil {
