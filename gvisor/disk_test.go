@@ -3,6 +3,7 @@ package gvisor_test
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -190,4 +191,32 @@ func names(tb testing.TB, dir string) []string {
 		all = append(all, e.Name())
 	}
 	return all
+}
+
+var updateLayer = flag.Bool("update-layer", false, "save testdata/layer with the gVisor linked here")
+
+// A disk that was saved by an older version must load in every later one: if
+// this fails after a change of gVisor's version, old layers need a conversion.
+func TestOldLayerLoads(t *testing.T) {
+	testenv.NeedGVisor(t)
+	const golden = "testdata/layer"
+	s := spec(t)
+	if *updateLayer {
+		m := start(t, s)
+		sh(t, m, "cd /root; echo text > file; chmod 640 file; chown 3:4 file; ln file hard; ln -s file sym; rm /lower/deleted")
+		save(t, m)
+		stop(t, m)
+		if err := errors.Join(os.RemoveAll(golden), os.CopyFS(golden, os.DirFS(s.Disk))); err != nil {
+			t.Fatal(err)
+		}
+		s = spec(t)
+	}
+	if err := os.CopyFS(s.Disk, os.DirFS(golden)); err != nil {
+		t.Fatal(err)
+	}
+	m := start(t, s)
+	got := sh(t, m, "cd /root; cat hard sym; stat -c '%a %u %g %h' file; ls /lower")
+	if want := "text\ntext\n640 3 4 2\nchanged\ndir\ngone\nkept\n"; got != want {
+		t.Errorf("box with an old layer: got %q, want %q", got, want)
+	}
 }

@@ -174,10 +174,13 @@ func (v *invocation) boot(s engine.Spec, f bootFiles, l *layer) {
 // sysProcAttr is the jail of the sentry.
 func sysProcAttr(reduced bool) *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	root := os.Geteuid() == 0
 	if reduced {
+		if root {
+			a.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+		}
 		return a
 	}
-	root := os.Geteuid() == 0
 	uid, gid := os.Geteuid(), os.Getegid()
 	if root {
 		uid, gid = nobody, nobody

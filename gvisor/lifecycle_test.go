@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -108,6 +109,36 @@ func TestStopLeavesNothing(t *testing.T) {
 	}
 	if _, err := m.(engine.Statser).Stats(t.Context()); err == nil {
 		t.Error("Stats of a stopped machine: got nil, want an error")
+	}
+}
+
+// Without namespaces the sentry still is nobody, filtered, and gone with all of
+// its processes when it is killed.
+func TestReducedMachine(t *testing.T) {
+	testenv.NeedGVisor(t)
+	s := spec(t)
+	s.Reduced = true
+	m := start(t, s)
+	if got, want := sh(t, m, "id -u; nproc"), "0\n1\n"; got != want {
+		t.Errorf("command: got %q, want %q", got, want)
+	}
+	pid := sentry(t, m)
+	if got := status(t, pid, "Uid"); strings.HasPrefix(got, "0 ") {
+		t.Errorf("user of the sentry: got %q, want an ordinary one", got)
+	}
+	if got, want := status(t, pid, "Seccomp"), "2"; got != want {
+		t.Errorf("Seccomp of the sentry: got %q, want %q", got, want)
+	}
+	tree := hostos.Descendants(pid)
+	stop(t, m)
+	deadline := time.Now().Add(5 * time.Second)
+	for _, pid := range tree {
+		for alive(strconv.Itoa(pid)) && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+		if alive(strconv.Itoa(pid)) { // a zombie is init's to reap
+			t.Errorf("process %d of a stopped machine lives on", pid)
+		}
 	}
 }
 
