@@ -61,9 +61,13 @@ func buildAgent(dir string) (string, error) {
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "agent")
-	cmd := exec.Command("go", "build", "-o", out, "./cmd/boxlite-agent")
+	cgo, args := "CGO_ENABLED=0", []string{"build", "-o", out}
+	if raceEnabled { // then the agent is judged too
+		cgo, args = "CGO_ENABLED=1", append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, "./cmd/boxlite-agent")...)
 	cmd.Dir = filepath.Join(filepath.Dir(self), "..", "..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), cgo)
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("fake: build the agent: %w\n%s", err, msg)
 	}

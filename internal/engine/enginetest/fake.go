@@ -128,7 +128,7 @@ func (m *fakeMachine) wait(stderr *tail) {
 	err := m.cmd.Wait()
 	m.control.Close()
 	m.mu.Lock()
-	if !m.stopping {
+	if !m.stopping || stderr.raced() {
 		m.err = fmt.Errorf("fake: the agent ended: %v %s", err, stderr)
 	}
 	m.mu.Unlock()
@@ -252,6 +252,14 @@ func (m *fakeMachine) Stats(context.Context) (engine.Stats, error) {
 	}, nil
 }
 
+// maxTail is how much is kept of what an agent complains about: a few reports
+// of the race detector.
+const maxTail = 32 << 10
+
+// raced reports whether the agent was built with the race detector, which
+// found something.
+func (t *tail) raced() bool { return strings.Contains(t.String(), "DATA RACE") }
+
 // tail keeps the last bytes of what an agent complains about.
 type tail struct {
 	mu  sync.Mutex
@@ -262,7 +270,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.buf = append(t.buf, p...)
-	t.buf = t.buf[max(0, len(t.buf)-2048):]
+	t.buf = t.buf[max(0, len(t.buf)-maxTail):]
 	return len(p), nil
 }
 

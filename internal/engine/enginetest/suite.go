@@ -148,6 +148,9 @@ func (b *box) stop(t testing.TB) {
 	if err := b.machine.Stop(ctx); err != nil {
 		t.Errorf("Stop: got %v, want nil", err)
 	}
+	if err := b.machine.Err(); err != nil {
+		t.Errorf("Err after Stop: got %v, want nil", err)
+	}
 	left, err := os.ReadDir(b.spec.Dir)
 	if err != nil || len(left) > 0 {
 		t.Errorf("Spec.Dir after Stop: got %v, %v, want it there and empty", left, err)
