@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 )
 
 // AgentEnv names the variable that may give the file of an agent to use.
@@ -80,5 +81,16 @@ func buildAgent(dir string) (string, error) {
 	if _, err := os.Stat(kept); err == nil {
 		return kept, nil
 	}
+	sweep(dir)
 	return kept, os.Rename(out, kept)
+}
+
+// sweep removes agents that no test of today has made.
+func sweep(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if fi, err := e.Info(); err == nil && time.Since(fi.ModTime()) > 24*time.Hour {
+			os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+	}
 }

@@ -111,6 +111,9 @@ func (m *fakeMachine) spawn(bin, root string) error {
 	m.control = os.NewFile(uintptr(fds[0]), "control")
 	m.cmd = exec.Command(bin, "-root", root)
 	m.cmd.Env = []string{} // nothing of the host's
+	if raceEnabled {
+		m.cmd.Env = []string{"GORACE=atexit_sleep_ms=0"} // else each agent lingers a second
+	}
 	m.cmd.Dir = "/"
 	m.cmd.ExtraFiles = []*os.File{theirs}
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
