@@ -40,6 +40,11 @@ type cgroups struct {
 	dir string // parent of the groups
 }
 
+// maxProcesses is how many processes and threads all commands of a box may have
+// together. Each is a thread of the host too, of which a host may have as few
+// as 32768.
+const maxProcesses = 4096
+
 const cgroupMount = "/sys/fs/cgroup"
 
 // hideCgroups takes the file system at mount away from the box, where root
@@ -78,6 +83,7 @@ func newCgroups(mount string) (*cgroups, error) {
 		{leaf + "/cgroup.max.depth", "0"}, // the box may see it, and make nothing in it
 		{dir + "/cgroup.max.depth", "1"},
 		{mount + "/cgroup.subtree_control", "+pids"},
+		{dir + "/pids.max", strconv.Itoa(maxProcesses)},
 		{dir + "/cgroup.subtree_control", "+pids"},
 	} {
 		if err := writeFile(f.name, f.value); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/boxlite-go/boxlite/internal/guest"
 )
@@ -55,10 +56,24 @@ func (o *owner) follow(p *guest.Process, endBox bool) error {
 			o.update(func(r *Run) { r.Exit = &exit })
 		}
 		if endBox {
-			o.end(ending{grace: quickGrace, state: Stopped})
+			o.end(o.mainEnded(err))
 		}
 	})
 	return nil
+}
+
+// mainEnded says how the box is to end with its main command. A stream that
+// broke means that the machine has died or is dying, which then is the reason.
+func (o *owner) mainEnded(broke error) ending {
+	if broke == nil {
+		return ending{grace: quickGrace, state: Stopped}
+	}
+	select {
+	case <-o.machine.Done():
+		return died(o.machine.Err())
+	case <-time.After(forceTimeout):
+		return ending{state: Failed, reason: fmt.Sprintf("its main command was lost: %v", broke)}
+	}
 }
 
 // maxLog is the size at which a log is moved aside. Two files are kept, so the
