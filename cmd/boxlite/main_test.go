@@ -17,6 +17,8 @@ import (
 // promises are the same.
 const engineEnv = "BOXLITE_SCRIPT_ENGINE"
 
+const raceEnv = "GORACE"
+
 // on runs a test on the fake engine, and on gVisor where that works. With
 // -short it is the fake one alone.
 func on(t *testing.T, test func(t *testing.T, engine string)) {
@@ -51,6 +53,10 @@ func (p prepared) Run() int {
 	if err := enginetest.Prepare(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
+	}
+	// The race detector makes each process linger for a second at its end.
+	if os.Getenv(raceEnv) == "" {
+		os.Setenv(raceEnv, "atexit_sleep_ms=0")
 	}
 	return p.m.Run()
 }

@@ -84,6 +84,7 @@ func setup(env *testscript.Env, engine string) error {
 	env.Setenv("HOME", home)
 	env.Setenv("BOXLITE_HOME", filepath.Join(home, "boxlite"))
 	env.Setenv(engineEnv, engine)
+	env.Setenv(raceEnv, os.Getenv(raceEnv))
 	env.Setenv(enginetest.AgentEnv, os.Getenv(enginetest.AgentEnv))
 	env.Defer(func() {
 		cmd := exec.Command("boxlite", "rm", "--all", "--force")

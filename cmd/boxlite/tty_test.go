@@ -306,11 +306,12 @@ func TestAttachToTerminal(t *testing.T) { on(t, testAttachToTerminal) }
 
 func testAttachToTerminal(t *testing.T, engine string) {
 	env := home(t, engine)
-	run(t, env, "run", "-d", "-i", "-t", "--name", "shell", "tiny", "sh", "-c", "echo ready; read x; stty size; echo got $x; exit 6")
+	run(t, env, "run", "-d", "-i", "-t", "--name", "shell", "tiny", "sh", "-c",
+		`echo ready; until test "$(stty size)" = "30 100"; do sleep 0.05; done; echo sized; read x; echo got $x; exit 6`)
 	c := newConsole(t, env, "attach", "shell")
 	c.see(t, "ready")
+	c.see(t, "sized")
 	c.typed(t, "word\r")
-	c.see(t, "30 100")
 	c.see(t, "got word")
 	if got := code(t, c.cmd); got != 6 {
 		t.Errorf("exit code: got %d, want 6", got)

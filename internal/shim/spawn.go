@@ -101,9 +101,10 @@ func Spawn(ctx context.Context, helper string, spec Spec) (*Process, error) {
 	return p, nil
 }
 
-// passed are the variables a shim inherits: where tests write coverage, and
-// what the fake engine of tests runs. The product reads neither.
-var passed = []string{"GOCOVERDIR", "BOXLITE_TEST_AGENT"}
+// passed are the variables a shim inherits: where tests write coverage, how the
+// race detector behaves, and what the fake engine of tests runs. The product
+// reads none.
+var passed = []string{"GOCOVERDIR", "GORACE", "BOXLITE_TEST_AGENT"}
 
 // helperEnv is the environment of a shim: nothing of the caller's else.
 func helperEnv() []string {
