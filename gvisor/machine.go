@@ -137,24 +137,26 @@ func (m *machine) startAgent(ctx context.Context) error {
 	return nil
 }
 
-// awaitSentry returns when the sentry waits for its orders and is where it
-// belongs.
+// awaitSentry returns when the sentry waits to be told to start the box, and is
+// where it belongs.
 func (m *machine) awaitSentry() error {
-	entered := make(chan error, 1)
-	// Ends by itself, and is waited for.
-	go func() { entered <- m.cgroup.Enter(m.proc.cmd.Process.Pid) }()
+	var beside sync.WaitGroup // what need not wait for the sentry to come up
+	var entered, told error
+	beside.Go(func() { entered = m.cgroup.Enter(m.proc.cmd.Process.Pid) })
+	beside.Go(func() { told = m.ctl.calls.Call(boot.ContMgrSetNetworkArgs, m.network(), nil) })
 	var one [1]byte
 	_, err := io.ReadFull(m.ready, one[:])
-	if err != nil {
-		err = fmt.Errorf("sentry did not come up: %w", err)
+	beside.Wait()
+	switch {
+	case err != nil:
+		return fmt.Errorf("sentry did not come up: %w", err)
+	case told != nil:
+		return fmt.Errorf("network: %w", told)
 	}
-	return errors.Join(err, <-entered)
+	return entered
 }
 
 func (m *machine) startRoot() error {
-	if err := m.ctl.calls.Call(boot.ContMgrSetNetworkArgs, m.network(), nil); err != nil {
-		return fmt.Errorf("network: %w", err)
-	}
 	if err := m.ctl.calls.Call(boot.ContMgrRootContainerStart, &m.spec.ID, nil); err != nil {
 		return fmt.Errorf("boot: %w", err)
 	}
