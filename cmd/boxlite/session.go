@@ -18,8 +18,10 @@ const (
 	// grace is how long a command may live after the first signal that asks
 	// it to end. It is the grace of a stop.
 	grace = 10 * time.Second
-	// killGrace is how long boxlite then waits for the end to be reported.
-	killGrace = 5 * time.Second
+	// killGrace is how long boxlite then waits for the end of the command, and
+	// of a box that ends with it. On a busy host that takes seconds; who is in
+	// a hurry sends a third signal.
+	killGrace = 20 * time.Second
 )
 
 var errNotTTY = errors.New("the input device is not a TTY.") //nolint:staticcheck // the words docker uses and scripts look for
