@@ -42,8 +42,9 @@ type cgroups struct {
 
 // maxProcesses is how many processes and threads all commands of a box may have
 // together. Each is a thread of the host too, of which a host may have as few
-// as 32768.
-const maxProcesses = 4096
+// as 32768. gVisor kills a process that gets more than 4095 threads; with fewer
+// in the whole box it is told that it has too many.
+const maxProcesses = 4000
 
 const cgroupMount = "/sys/fs/cgroup"
 
