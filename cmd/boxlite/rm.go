@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,26 +36,28 @@ func (a *app) rmCommand() *cobra.Command {
 					args = append(args, info.ID)
 				}
 			}
-			return a.each(cmd, args, func(key string) error {
-				box, err := a.box(cmd.Context(), rt, key)
-				if err != nil {
-					return err
-				}
-				err = box.Remove(cmd.Context(), boxlite.RemoveOptions{Force: force})
-				if errors.Is(err, boxlite.ErrState) && !force {
-					return fmt.Errorf("box %q is running; stop it first, or use %q", key, "boxlite rm -f")
-				}
-				if err != nil {
-					return err
-				}
-				fmt.Fprintln(a.stdout, box.ID())
-				return nil
-			})
+			return a.each(cmd, args, func(key string) error { return a.remove(cmd.Context(), rt, key, force) })
 		}),
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "also boxes that run, and ask nothing")
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "all boxes")
 	return cmd
+}
+
+func (a *app) remove(ctx context.Context, rt *boxlite.Runtime, key string, force bool) error {
+	box, err := a.box(ctx, rt, key)
+	if err != nil {
+		return err
+	}
+	err = box.Remove(ctx, boxlite.RemoveOptions{Force: force})
+	if errors.Is(err, boxlite.ErrState) && !force {
+		return fmt.Errorf("box %q is running; stop it first, or use %q", key, "boxlite rm -f")
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(a.stdout, box.ID())
+	return nil
 }
 
 // confirm asks the user. Where nobody can answer, --force is needed.
