@@ -35,6 +35,8 @@ func kindOf(err error) guest.Kind {
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return guest.KindNoSpace
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return guest.KindBusy
 	case errors.Is(err, unix.ENOTDIR):
 		return guest.KindNotDir
 	case errors.Is(err, unix.EISDIR):

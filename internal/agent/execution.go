@@ -25,7 +25,7 @@ type execution struct {
 	mu       sync.Mutex
 	stdin    *os.File // nil: none, or its end was sent
 	timedOut bool
-	killed   bool // by request
+	sent     uint64 // signals sent by request: bit n-1 for signal n
 	exit     *guest.Exit
 }
 
@@ -88,7 +88,7 @@ func (e *execution) finish(ws unix.WaitStatus) {
 	if e.timedOut {
 		x.Code, x.Signal, x.Cause = 128+int(unix.SIGKILL), int(unix.SIGKILL), guest.TimedOut
 	}
-	x.Killed = e.killed && x.Cause == guest.Signaled
+	x.Killed = x.Cause == guest.Signaled && e.sent&signalBit(ws.Signal()) != 0
 	x.StdoutEnd = e.out.ring.seal()
 	if e.err != nil {
 		x.StderrEnd = e.err.ring.seal()
@@ -103,20 +103,25 @@ func (e *execution) finish(ws unix.WaitStatus) {
 // signal sends sig to the process; with a terminal this is the leader of its
 // session. One that has ended is no error.
 func (e *execution) signal(sig syscall.Signal) error {
-	e.mu.Lock()
-	e.killed = e.killed || e.exit == nil
-	e.mu.Unlock()
+	e.note(sig)
 	if err := e.agent.reaper.signal(e.info.PID, sig); err != nil {
 		return fmt.Errorf("signal %d to execution %s: %w", sig, e.info.ID, err)
 	}
 	return nil
 }
 
+// note remembers that a signal is sent by request.
+func (e *execution) note(sig syscall.Signal) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sent |= signalBit(sig)
+}
+
+func signalBit(sig syscall.Signal) uint64 { return 1 << (uint(sig-1) & 63) }
+
 // kill ends everything the execution started, whether it has ended or not.
 func (e *execution) kill() error {
-	e.mu.Lock()
-	e.killed = e.killed || e.exit == nil
-	e.mu.Unlock()
+	e.note(syscall.SIGKILL)
 	if err := e.group.kill(); err != nil {
 		return fmt.Errorf("kill execution %s: %w", e.info.ID, err)
 	}

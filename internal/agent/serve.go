@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ const greetTimeout = 30 * time.Second
 // byte and, as SCM_RIGHTS, one end of a SOCK_STREAM socketpair.
 func Run(cfg Config) error {
 	syscall.Umask(0o022) // what commands and copies expect, whoever started us
+	keepDescriptors(cfg.Control)
 	a, err := newAgent(cfg)
 	if err != nil {
 		return err
@@ -45,6 +47,14 @@ func Run(cfg Config) error {
 		a.killAll()
 	}
 	return err
+}
+
+// keepDescriptors keeps the control socket, and whatever else the agent was
+// started with, from commands: who holds the socket can pose as the agent.
+func keepDescriptors(control int) {
+	syscall.CloseOnExec(control)
+	// A kernel before 5.11 refuses: then only what our starter leaked stays.
+	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 }
 
 // accept serves the streams that the host sends, until it hangs up.

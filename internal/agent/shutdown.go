@@ -15,6 +15,10 @@ const killTimeout = 5 * time.Second
 // it flushes the file systems. Nothing starts after it.
 func (a *Agent) shutdown(grace time.Duration) {
 	a.table.close()
+	for _, e := range a.table.all() {
+		e.note(syscall.SIGTERM)
+		e.note(syscall.SIGKILL)
+	}
 	if grace > 0 && !a.reaper.empty() {
 		a.groups.signalAll(syscall.SIGTERM)
 		a.groups.signalAll(syscall.SIGCONT) // a stopped process would not notice

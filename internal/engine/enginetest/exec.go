@@ -30,6 +30,7 @@ var execCases = []testCase{
 			t.Errorf("cat without input: got %q, %+v, want nothing, 0", r.out, r.exit)
 		}
 	}),
+	on("InheritsNoDescriptor", testDescriptors),
 	on("ManyAtOnce", testManyExecs),
 	on("ListsExecutions", testExecutions),
 	on("CtxEndsWaitingAlone", testStartContext),
@@ -217,6 +218,17 @@ func testStdinUnread(t *testing.T, b *box) {
 	}
 	p.Close()
 	await(t, "the writer ends", fed)
+}
+
+func testDescriptors(t *testing.T, b *box) {
+	b.begin(t, guest.Command{Args: []string{"cat"}, Stdin: true}) // others have some
+	b.begin(t, guest.Command{Args: []string{"cat"}, Stdin: true, TTY: &guest.Size{}})
+	for _, limits := range []guest.Limits{{}, {OpenFiles: 64}} {
+		got := b.run(t, guest.Command{Args: []string{"ls", "/proc/self/fd"}, Limits: limits}).out
+		if want := "0\n1\n2\n3\n"; got != want { // the last is the directory itself
+			t.Errorf("descriptors of a command: got %q, want %q", got, want)
+		}
+	}
 }
 
 func testManyExecs(t *testing.T, b *box) {

@@ -192,9 +192,8 @@ func testRestart(t *testing.T, j *judge) {
 	b := j.boot(t, s)
 	b.output(t, "true")
 	want := strings.Repeat("kept\n", 1000)
-	if err := b.WriteFile(t.Context(), "/var/keep/file", 0o640, strings.NewReader(want)); err != nil {
-		t.Fatal(err)
-	}
+	b.write(t, "/var/keep/file", 0o640, want)
+	b.write(t, "/tmp/file", 0o600, want)
 	if d, ok := b.machine.(engine.DiskSaver); ok {
 		if err := b.Shutdown(t.Context(), time.Second); err != nil {
 			t.Fatal(err)
@@ -205,8 +204,10 @@ func testRestart(t *testing.T, j *judge) {
 	}
 	b.stop(t)
 	b = j.boot(t, s)
-	if got := b.read(t, "/var/keep/file"); got != want {
-		t.Errorf("file after a restart: got %d bytes, want %d", len(got), len(want))
+	for _, name := range []string{"/var/keep/file", "/tmp/file"} {
+		if got := b.read(t, name); got != want {
+			t.Errorf("%s after a restart: got %d bytes, want %d", name, len(got), len(want))
+		}
 	}
 	st, err := b.Stat(t.Context(), "/var/keep/file")
 	if err != nil || st.Mode().Perm() != 0o640 {

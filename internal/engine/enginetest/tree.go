@@ -140,6 +140,11 @@ func testSignals(t *testing.T, b *box) {
 	if x := await(t, "the exit", exit); x.Code != 6 || x.Signal != 0 || x.Killed {
 		t.Errorf("exit of a command that handles TERM: got %+v, want 6 by itself", x)
 	}
+	self := b.begin(t, sh(`trap '' WINCH; echo ready; sleep 0.1; kill -SEGV $$`))
+	self.Signal(28)
+	if x := finish(t, self).exit; x.Signal != 11 || x.Killed {
+		t.Errorf("exit of a command that ends itself after another signal: got %+v, want 11, not by request", x)
+	}
 	if err := p.Signal(15); err != nil {
 		t.Errorf("signal to an ended command: got %v, want nil", err)
 	}
@@ -190,8 +195,11 @@ func testShutdown(t *testing.T, b *box) {
 		t.Fatal(err)
 	}
 	for _, e := range all {
-		if e.Exit == nil {
+		switch {
+		case e.Exit == nil:
 			t.Errorf("execution after Shutdown: %+v runs", e)
+		case e.Exit.Signal != 0 && !e.Exit.Killed:
+			t.Errorf("execution after Shutdown: got %+v, want it by request", *e.Exit)
 		}
 	}
 	for _, pid := range pids {
