@@ -44,6 +44,8 @@ func (s *stream) follow(e *execution, o *guest.AttachOptions) error {
 		f.errs = e.err.ring.reader(o.StderrFrom, o.Lossy)
 	}
 	defer f.hangUp()
+	s.agent.table.follow()
+	defer s.agent.table.leave()
 	if err := s.reply(e.snapshot()); err != nil {
 		return err
 	}

@@ -127,12 +127,7 @@ func (r *reaper) waitEmpty(stop <-chan struct{}) {
 	}()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for !r.none || r.forking > 0 {
-		select {
-		case <-stop:
-			return
-		default:
-		}
+	for (!r.none || r.forking > 0) && !closed(stop) {
 		r.started.Wait()
 	}
 }

@@ -25,9 +25,28 @@ func (a *Agent) shutdown(grace time.Duration) {
 		a.waitEmpty(grace)
 	}
 	a.killAll()
+	a.settle()
 	if a.root == "" {
 		unix.Sync()
 	}
+}
+
+// settleTimeout bounds the wait for hosts that do not take what they are owed.
+const settleTimeout = time.Second
+
+// settle waits until those who follow an execution have its exit: after
+// Shutdown the host may end the box at any moment.
+func (a *Agent) settle() {
+	stop := make(chan struct{})
+	t := time.AfterFunc(settleTimeout, func() { close(stop) })
+	defer t.Stop()
+	for _, e := range a.table.all() {
+		select {
+		case <-e.done:
+		case <-stop:
+		}
+	}
+	a.table.waitLeft(stop)
 }
 
 // killAll sends SIGKILL until nobody is left: a process may be forking.

@@ -24,10 +24,57 @@ type table struct {
 	ids     map[string]bool // taken: known, or about to start
 	order   []*execution    // ended, oldest first
 	orphans []group         // of forgotten executions, with members left
+	streams int             // that follow an execution
+	changed sync.Cond       // broadcast when streams gets less
 }
 
 func newTable() *table {
-	return &table{byID: make(map[string]*execution), ids: make(map[string]bool)}
+	t := &table{byID: make(map[string]*execution), ids: make(map[string]bool)}
+	t.changed.L = &t.mu
+	return t
+}
+
+// follow counts a stream that follows an execution, until leave.
+func (t *table) follow() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.streams++
+}
+
+func (t *table) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.streams--
+	t.changed.Broadcast()
+}
+
+// waitLeft returns when no stream follows an execution, or stop is closed.
+func (t *table) waitLeft(stop <-chan struct{}) {
+	end := make(chan struct{})
+	defer close(end)
+	go func() { // ends with the call
+		select {
+		case <-stop:
+		case <-end:
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.changed.Broadcast()
+	}()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.streams > 0 && !closed(stop) {
+		t.changed.Wait()
+	}
+}
+
+func closed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
 }
 
 // reserve takes an id for an execution about to start; release or add follows.

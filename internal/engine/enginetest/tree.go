@@ -176,10 +176,14 @@ func testShutdown(t *testing.T, b *box) {
 	b.mkdir(t, "/work")
 	polite := b.begin(t, guest.Command{Dir: "/work", Args: []string{
 		"sh", "-c",
-		`trap 'echo saved > state; exit 0' TERM; echo ready; while :; do sleep 0.05; done`,
+		`trap 'echo saved > state; echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done`,
 	}})
 	out := newWatch("ready")
-	go polite.Copy(out, nil) // ends with the command
+	exit := make(chan error, 1)
+	go func() { // ends with the command
+		_, err := polite.Copy(out, nil)
+		exit <- err
+	}()
 	await(t, "the command is ready", out.seen)
 	_, pids := startFamily(t, b, family)
 	if err := b.Shutdown(t.Context(), 300*time.Millisecond); err != nil {
@@ -187,6 +191,12 @@ func testShutdown(t *testing.T, b *box) {
 	}
 	_, err := b.Start(t.Context(), guest.Command{Args: []string{"true"}})
 	wantKind(t, "start after Shutdown", err, guest.KindStopping)
+	if err := await(t, "the exit", exit); err != nil {
+		t.Errorf("Copy: %v", err)
+	}
+	if got := out.String(); !strings.HasSuffix(got, "bye\n") {
+		t.Errorf("output at SIGTERM: got %q, want bye", got)
+	}
 	if got := b.read(t, "/work/state"); got != "saved\n" {
 		t.Errorf("what a command does at SIGTERM: got %q, want saved", got)
 	}
