@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -74,6 +75,11 @@ func (b *Box) condition(err error) error {
 	switch {
 	case errors.Is(err, shim.ErrNotRunning):
 		return b.notRunning()
+	case errors.Is(err, io.ErrUnexpectedEOF): // of the agent, or of a stream of the caller's
+		if died := b.died(context.Background()); !errors.Is(died, errBroke) {
+			return died
+		}
+		return err
 	case errors.Is(err, guest.ErrEnded):
 		return b.died(context.Background())
 	case f == nil:

@@ -135,6 +135,9 @@ func commandErr(err error) error {
 // its streams broke.
 const diedTimeout = 3 * time.Second
 
+// errBroke says that a stream to a box broke, and the box goes on.
+var errBroke = errors.New("the connection to the box broke")
+
 // died says why the box ended under a command.
 func (b *Box) died(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), diedTimeout)
@@ -145,7 +148,7 @@ func (b *Box) died(ctx context.Context) error {
 	case run.OOM:
 		e.Cause, e.Code, e.Signal = CauseOOM, 128+int(syscall.SIGKILL), int(syscall.SIGKILL)
 	case run.Active():
-		e.Reason = "the connection to it broke"
+		return &cause{ErrBoxDied, errBroke}
 	case known && run.State == shim.Stopped && run.Reason == "":
 		e.Reason = "it was stopped"
 	case !known:

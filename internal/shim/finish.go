@@ -24,7 +24,7 @@ const (
 // went wrong is in the state it leaves.
 func (o *owner) finish(e ending) {
 	o.update(func(r *Run) { r.State = Stopping })
-	if e.state != Failed {
+	if alive(o.machine) {
 		if err := o.quiesce(e); err != nil {
 			e.state, e.reason = Failed, err.Error()
 		}
@@ -49,19 +49,27 @@ func (o *owner) quiesce(e ending) error {
 	if err := o.guest.Shutdown(ctx, e.grace); err != nil && alive(o.machine) {
 		fmt.Fprintln(os.Stderr, "shutdown:", err) // the machine is stopped all the same
 	}
-	if !alive(o.machine) {
-		if err := o.machine.Err(); err != nil {
-			return fmt.Errorf("its machine ended while it was stopped: %w", err)
-		}
-		return nil
-	}
 	o.noteExit(ctx)
 	if o.spec.AutoRemove {
 		return nil
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), saveTimeout)
 	defer cancel()
-	return o.save(ctx)
+	err := o.save(ctx)
+	if err != nil && endsSoon(o.machine) {
+		err = fmt.Errorf("its machine ended before its files could be saved, those of the last save are kept: %w", o.machine.Err())
+	}
+	return err
+}
+
+// endsSoon waits a moment for a machine that is about to end.
+func endsSoon(m engine.Machine) bool {
+	select {
+	case <-m.Done():
+		return m.Err() != nil
+	case <-time.After(time.Second):
+		return false
+	}
 }
 
 func alive(m engine.Machine) bool {
@@ -92,11 +100,19 @@ func (o *owner) save(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
+	o.countSaves(1)
+	defer o.countSaves(-1)
 	if err := s.SaveDisk(ctx); err != nil {
 		return fmt.Errorf("its files could not be saved, those of the last save are kept: %w", err)
 	}
 	o.update(func(r *Run) { r.Saved = time.Now() })
 	return nil
+}
+
+func (o *owner) countSaves(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.saving += n
 }
 
 // leave writes the last state, or removes the box.

@@ -49,6 +49,7 @@ type owner struct {
 	mu       sync.Mutex
 	run      Run
 	followed bool // the main command has been started
+	saving   int  // saves under way
 }
 
 // ending says why and how a box is to stop.
@@ -117,6 +118,7 @@ func serve(engines []engine.Engine, spec Spec, status, life *os.File) error {
 		return o.unbegin(err)
 	}
 	say(status, reply{})
+	go o.watchAgent(ctx) // ends with the box
 	debug.FreeOSMemory()
 	hostos.OwnText().Trim()
 	o.finish(<-o.ends)

@@ -1,0 +1,46 @@
+package shim
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// pulse is how often an agent is asked for a sign of life. A ping costs
+	// the machine two milliseconds, so an idle box stays idle.
+	pulse = 10 * time.Second
+	// pulseTimeout is far beyond what a host that is merely busy needs: under
+	// a load of ten a core, pings took 50 ms.
+	pulseTimeout = 5 * time.Second
+	// maxMissed is how many signs may be missed in a row.
+	maxMissed = 2
+)
+
+// watchAgent ends a box whose agent does not answer: root in the box can stop
+// the agent, and with it the deadlines of commands, so without this a caller
+// could wait for ever. It returns when the box ends.
+func (o *owner) watchAgent(ctx context.Context) {
+	for missed := 0; missed < maxMissed; {
+		select {
+		case <-time.After(pulse):
+		case <-ctx.Done():
+			return
+		}
+		if o.answers(ctx) {
+			missed = 0
+		} else {
+			missed++
+		}
+	}
+	o.end(ending{state: Failed, reason: "its agent did not answer"})
+}
+
+// answers asks the agent once. An agent that is paused for a save is excused.
+func (o *owner) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, pulseTimeout)
+	defer cancel()
+	_, err := o.guest.Ping(ctx)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return err == nil || o.saving > 0
+}
