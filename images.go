@@ -69,7 +69,7 @@ type Images struct {
 
 // imageConfig is how the image store of the runtime is opened.
 func imageConfig(r *Runtime, c Config) image.Config {
-	ic := image.Config{Dir: filepath.Join(r.home, "images"), Logger: r.log}
+	ic := image.Config{Dir: filepath.Join(r.home, "images"), Logger: r.log, AllowAbsolute: c.AllowAbsoluteNames}
 	for _, m := range c.Mirrors {
 		ic.Mirrors = append(ic.Mirrors, image.Mirror{Registry: m.Registry, Host: m.Host, Insecure: m.PlainHTTP, SkipVerify: m.SkipVerify})
 	}

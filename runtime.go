@@ -47,6 +47,11 @@ type Config struct {
 	Registries []Registry
 	Mirrors    []Mirror
 
+	// AllowAbsoluteNames takes images whose layers name files with a leading
+	// slash, as below the root of the image. Some builders write such layers;
+	// without it they are refused, like every other name that leads elsewhere.
+	AllowAbsoluteNames bool
+
 	// Logger gets state changes; nil is silent.
 	Logger *slog.Logger
 }

@@ -14,6 +14,8 @@ type configFile struct {
 	HomeDir         string         `json:"home_dir"`
 	ImageRegistries []fileRegistry `json:"image_registries"`
 	Mirrors         []fileMirror   `json:"mirrors"`
+
+	AllowAbsoluteNames bool `json:"allow_absolute_names"`
 }
 
 type fileRegistry struct {
@@ -58,7 +60,7 @@ func readConfig(path string, cfg *boxlite.Config) error {
 }
 
 func (f *configFile) apply(cfg *boxlite.Config) error {
-	cfg.Home = f.HomeDir
+	cfg.Home, cfg.AllowAbsoluteNames = f.HomeDir, f.AllowAbsoluteNames
 	for _, r := range f.ImageRegistries {
 		reg, err := r.registry()
 		if err != nil {

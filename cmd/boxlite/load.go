@@ -11,12 +11,18 @@ import (
 func (a *app) loadCommand() *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
-		Use:   "load [-i PATH]",
+		Use:   "load [PATH]",
 		Short: "Load images from an archive",
 		Long: `Load images from an archive as docker save writes it, or from an OCI layout, a
-directory or an archive. Without --input it is read from standard input.`,
-		Args: exactly(0, ""),
-		RunE: a.with(func(cmd *cobra.Command, rt *boxlite.Runtime, _ []string) error {
+directory or an archive. Without a path it is read from standard input.`,
+		Args: between(0, 1, "at most one path"),
+		RunE: a.with(func(cmd *cobra.Command, rt *boxlite.Runtime, args []string) error {
+			switch {
+			case len(args) > 0 && cmd.Flags().Changed("input"):
+				return usagef("both %q and --input: give one", args[0])
+			case len(args) > 0:
+				path = args[0]
+			}
 			images, err := a.load(cmd.Context(), rt, path)
 			if err != nil {
 				return err

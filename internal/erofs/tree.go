@@ -55,7 +55,7 @@ func (w *Writer) split(entry, name string) ([]string, error) {
 	case strings.IndexByte(name, 0) >= 0:
 		return nil, refuse(entry, "path has a NUL byte")
 	case path.IsAbs(name) && !w.o.AllowAbsolute:
-		return nil, refuse(entry, "path %q is absolute", name)
+		return nil, refuse(entry, "path %q is absolute; if you trust the image, set allow_absolute_names", name)
 	}
 	parts := make([]string, 0, strings.Count(name, "/")+1)
 	for p := range strings.SplitSeq(name, "/") {
