@@ -1,10 +1,10 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -98,7 +98,7 @@ func (b *beneath) at(op, name string, f func(dir int, base string) error) error 
 		if err == nil {
 			return nil
 		}
-		if err != unix.EINTR {
+		if !errors.Is(err, unix.EINTR) {
 			return &os.PathError{Op: op, Path: name, Err: err}
 		}
 	}
@@ -196,7 +196,7 @@ func (b *beneath) setDir(name string, mode os.FileMode, mtime time.Time) error {
 		return nil
 	}
 	err = unix.UtimesNanoAt(fd, ".", times(mtime), 0)
-	if err == syscall.EACCES { // not even we may enter it now; its time is a nicety
+	if errors.Is(err, unix.EACCES) { // not even we may enter it now; its time is a nicety
 		err = nil
 	}
 	return err

@@ -54,7 +54,7 @@ func Run(cfg Config) error {
 func keepDescriptors(control int) {
 	syscall.CloseOnExec(control)
 	// A kernel before 5.11 refuses: then only what our starter leaked stays.
-	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 }
 
 // accept serves the streams that the host sends, until it hangs up.

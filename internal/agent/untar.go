@@ -156,8 +156,7 @@ func (t *tree) file(name string, h *tar.Header, r io.Reader) error {
 	defer f.Close()
 	if h.Size > 0 {
 		if _, err := t.u.copier.copy(f, r); err != nil {
-			t.root.remove(name) // half a file helps nobody
-			return err
+			return errors.Join(err, t.root.remove(name)) // half a file helps nobody
 		}
 	}
 	if err := t.finishFile(f, mode); err != nil {

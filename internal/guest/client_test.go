@@ -178,12 +178,25 @@ func TestContextEndsEveryCall(t *testing.T) {
 func TestRequestsAreBounded(t *testing.T) {
 	long := strings.Repeat("x", MaxPath+1)
 	for _, r := range []Request{
-		{}, {Op: "nonsense"}, {Op: OpStart}, {Op: OpAttach}, {Op: OpAttach, ID: "x"}, {Op: OpKill, ID: strings.Repeat("x", 65)},
-		{Op: OpAttach, ID: "x", Attach: &AttachOptions{StdoutFrom: -1}}, {Op: OpShutdown, Grace: -1},
-		{Op: OpSignal, ID: "x"}, {Op: OpSignal, ID: "x", Signal: -9}, {Op: OpResize, ID: "x"},
-		{Op: OpCopyIn}, {Op: OpCopyIn, In: &CopyIn{Path: "x"}}, {Op: OpCopyIn, In: &CopyIn{Path: "/x", User: "a b"}},
-		{Op: OpCopyOut}, {Op: OpCopyOut, Out: &CopyOut{}}, {Op: OpStat, Path: []byte("/" + long)},
-		{Op: OpRename, Path: []byte("/x")}, {Op: OpStart, Command: &Command{Args: []string{"x"}, Dir: long}},
+		{},
+		{Op: "nonsense"},
+		{Op: OpStart},
+		{Op: OpAttach},
+		{Op: OpAttach, ID: "x"},
+		{Op: OpKill, ID: strings.Repeat("x", 65)},
+		{Op: OpAttach, ID: "x", Attach: &AttachOptions{StdoutFrom: -1}},
+		{Op: OpShutdown, Grace: -1},
+		{Op: OpSignal, ID: "x"},
+		{Op: OpSignal, ID: "x", Signal: -9},
+		{Op: OpResize, ID: "x"},
+		{Op: OpCopyIn},
+		{Op: OpCopyIn, In: &CopyIn{Path: "x"}},
+		{Op: OpCopyIn, In: &CopyIn{Path: "/x", User: "a b"}},
+		{Op: OpCopyOut},
+		{Op: OpCopyOut, Out: &CopyOut{}},
+		{Op: OpStat, Path: []byte("/" + long)},
+		{Op: OpRename, Path: []byte("/x")},
+		{Op: OpStart, Command: &Command{Args: []string{"x"}, Dir: long}},
 		{Op: OpStart, Command: &Command{Args: []string{"x"}, Env: []string{"A"}}},
 		{Op: OpStart, Command: &Command{Args: []string{"x"}, Keep: -1}},
 	} {
@@ -193,8 +206,11 @@ func TestRequestsAreBounded(t *testing.T) {
 		}
 	}
 	for _, r := range []Request{
-		{Op: OpPing}, {Op: OpStart, Command: &Command{Args: []string{"x"}}}, {Op: OpStat, Path: []byte("/\xff")},
-		{Op: OpCopyIn, In: &CopyIn{Path: "/x", User: "1:2"}}, {Op: OpSignal, ID: "x", Signal: 64},
+		{Op: OpPing},
+		{Op: OpStart, Command: &Command{Args: []string{"x"}}},
+		{Op: OpStat, Path: []byte("/\xff")},
+		{Op: OpCopyIn, In: &CopyIn{Path: "/x", User: "1:2"}},
+		{Op: OpSignal, ID: "x", Signal: 64},
 	} {
 		if err := r.Validate(); err != nil {
 			t.Errorf("%+v: got %v, want nil", r, err)
@@ -226,7 +242,8 @@ func FuzzAgent(f *testing.F) {
 func FuzzRequest(f *testing.F) {
 	for _, r := range []Request{
 		{Op: OpStart, Command: &Command{Args: []string{"sh"}, Env: []string{"A=b"}, TTY: &Size{}, Limits: Limits{OpenFiles: 1}}},
-		{Op: OpCopyIn, In: &CopyIn{Path: "/x"}}, {Op: OpAttach, ID: "x", Attach: &AttachOptions{}},
+		{Op: OpCopyIn, In: &CopyIn{Path: "/x"}},
+		{Op: OpAttach, ID: "x", Attach: &AttachOptions{}},
 	} {
 		b, err := json.Marshal(r)
 		if err != nil {
