@@ -28,6 +28,8 @@ const (
 	// quickGrace is what commands get between SIGTERM and SIGKILL when nobody
 	// waits for them: the starter is gone, or the main command has ended.
 	quickGrace = time.Second
+	// settled is when a box has started and its first commands have been sent.
+	settled = time.Second
 	// maxSpec bounds the spec, which holds arguments and environment.
 	maxSpec = 8 << 20
 )
@@ -119,8 +121,13 @@ func serve(engines []engine.Engine, spec Spec, status, life *os.File) error {
 	}
 	say(status, reply{})
 	go o.watchAgent(ctx) // ends with the box
-	debug.FreeOSMemory()
-	hostos.OwnText().Trim()
+	// Most of what the start took is never used again. It is given back when
+	// the first commands, which would only wait for it, are through.
+	trim := time.AfterFunc(settled, func() {
+		debug.FreeOSMemory()
+		hostos.OwnText().Trim()
+	})
+	defer trim.Stop()
 	o.finish(<-o.ends)
 	last := o.state()
 	say(status, reply{Run: &last})
