@@ -33,7 +33,7 @@ func BenchmarkIdle(b *testing.B) {
 				owners = append(owners, info.PID)
 				pids = append(append(pids, info.PID), hostos.Descendants(info.PID)...)
 			}
-			time.Sleep(rest) // let them come to rest
+			time.Sleep(2 * rest) // let them come to rest
 			for b.Loop() {
 				before := cpu(owners)
 				time.Sleep(rest)
