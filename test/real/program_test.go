@@ -101,11 +101,13 @@ func TestDevelopmentTools(t *testing.T) {
 			printf 'm: m.c\n\tcc -O2 -o m m.c -lpthread\n' >Makefile && make -s m && ./m`, "thread\ncompiled\n"},
 		{"sqlite", `
 			sqlite3 db 'pragma journal_mode=wal; create table t(n); with recursive c(n) as (select 1 union all select n+1 from c where n<1000) insert into t select n from c; select sum(n) from t'`, "wal\n500500\n"},
-		{"dpkg", `
+		{
+			"dpkg", `
 			mkdir -p pkg/DEBIAN pkg/usr/bin && printf 'Package: hello-box\nVersion: 1.0\nArchitecture: all\nMaintainer: n <a@b>\nDescription: test\n' >pkg/DEBIAN/control &&
 			printf '#!/bin/sh\necho installed\n' >pkg/usr/bin/hello-box && chmod 755 pkg/usr/bin/hello-box && printf '#!/bin/sh\ntouch /configured\n' >pkg/DEBIAN/postinst && chmod 755 pkg/DEBIAN/postinst &&
 			dpkg-deb --build pkg hello.deb >/dev/null && dpkg -i hello.deb >/dev/null && ls /configured && hello-box && dpkg -s hello-box | grep Status`,
-			"/configured\ninstalled\nStatus: install ok installed\n"},
+			"/configured\ninstalled\nStatus: install ok installed\n",
+		},
 		{"apt", `dpkg -r hello-box >/dev/null; rm /configured; DEBIAN_FRONTEND=noninteractive apt-get install -y -q ./hello.deb >log 2>&1 || cat log; ls /configured; hello-box`, "/configured\ninstalled\n"},
 		{"user", `useradd -m worker && su worker -c 'cd && touch mine && stat -c %U mine'`, "worker\n"},
 		{"sudo", `printf 'worker ALL=(ALL) NOPASSWD: ALL\n' >/etc/sudoers.d/worker && su worker -c 'sudo id -u'`, "0\n"},
