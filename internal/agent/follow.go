@@ -11,11 +11,14 @@ import (
 
 // start runs a command and follows it on this stream.
 func (s *stream) start(c *guest.Command) error {
-	e, err := s.agent.start(c)
+	o := &guest.AttachOptions{Stdin: c.Stdin}
+	var f *follower
+	// A follower that came later could miss what was evicted before.
+	_, err := s.agent.start(c, func(e *execution) { f = s.newFollower(e, o) })
 	if err != nil {
 		return err
 	}
-	return s.follow(e, &guest.AttachOptions{Stdin: c.Stdin})
+	return f.follow(o)
 }
 
 func (s *stream) attach(r *guest.Request) error {
@@ -23,7 +26,7 @@ func (s *stream) attach(r *guest.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.follow(e, r.Attach)
+	return s.newFollower(e, r.Attach).follow(r.Attach)
 }
 
 // follower sends the output of one execution to one stream.
@@ -37,16 +40,22 @@ type follower struct {
 	hung chan struct{} // closed when the host is gone
 }
 
-// follow sends output until the command has ended, then its exit.
-func (s *stream) follow(e *execution, o *guest.AttachOptions) error {
+// newFollower takes its place in the output of e. Its follow must be called.
+func (s *stream) newFollower(e *execution, o *guest.AttachOptions) *follower {
 	f := &follower{s: s, e: e, out: e.out.ring.reader(o.StdoutFrom, o.Lossy), hung: make(chan struct{})}
 	if e.err != nil {
 		f.errs = e.err.ring.reader(o.StderrFrom, o.Lossy)
 	}
+	return f
+}
+
+// follow sends output until the command has ended, then its exit.
+func (f *follower) follow(o *guest.AttachOptions) error {
+	s := f.s
 	defer f.hangUp()
 	s.agent.table.follow()
 	defer s.agent.table.leave()
-	if err := s.reply(e.snapshot()); err != nil {
+	if err := s.reply(f.e.snapshot()); err != nil {
 		return err
 	}
 	var in sync.WaitGroup

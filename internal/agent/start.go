@@ -32,9 +32,10 @@ type launch struct {
 	path string
 }
 
-// start runs a command. The error is a *guest.Error that says what is wrong
-// with it.
-func (a *Agent) start(c *guest.Command) (*execution, error) {
+// start runs a command. It calls ready before any output is taken. The error is
+// a *guest.Error that says what is wrong with the command; ready has not been
+// called then.
+func (a *Agent) start(c *guest.Command, ready func(*execution)) (*execution, error) {
 	l, err := a.resolve(c)
 	if err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ func (a *Agent) start(c *guest.Command) (*execution, error) {
 	if err := a.table.reserve(id); err != nil {
 		return nil, err
 	}
-	e, err := a.launch(id, l)
+	e, err := a.launch(id, l, ready)
 	if err != nil {
 		a.table.release(id)
 		return nil, err
@@ -88,7 +89,7 @@ func (a *Agent) workDir(c *guest.Command, who *account) (string, error) {
 
 // launch opens what the command reads and writes, starts it and adds it to the
 // table.
-func (a *Agent) launch(id string, l *launch) (*execution, error) {
+func (a *Agent) launch(id string, l *launch, ready func(*execution)) (*execution, error) {
 	var u undo.Stack
 	defer u.Run()
 	io, err := openStdio(l.cmd, l.who)
@@ -113,6 +114,7 @@ func (a *Agent) launch(id string, l *launch) (*execution, error) {
 	u.Keep()
 	e := a.newExecution(id, l, io, g)
 	e.info.PID, e.info.Started = pid, started
+	ready(e)
 	a.table.add(e)
 	for _, p := range e.pumps() {
 		go p.run() // ends with the output, or with drop

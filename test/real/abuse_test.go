@@ -212,6 +212,22 @@ func TestManyLinesOnBothStreams(t *testing.T) {
 	}
 }
 
+// TestFastOutputIsWhole runs commands that write much as soon as they start,
+// before anybody can have begun to read.
+func TestFastOutputIsWhole(t *testing.T) {
+	t.Parallel()
+	rt, _ := boxtest.New(t, boxtest.Alpine)
+	b := boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Alpine})
+	for i := range 100 {
+		var w slowReader
+		c := b.Command(t.Context(), "dd", "if=/dev/zero", "bs=1M", "count=6")
+		c.Stdout = &w
+		if err := c.Run(); err != nil || w.n != 6<<20 {
+			t.Fatalf("run %d: got %d bytes, %v, want %d", i, w.n, err, 6<<20)
+		}
+	}
+}
+
 // TestBinaryStream sends bytes of every value through a command, both ways.
 func TestBinaryStream(t *testing.T) {
 	t.Parallel()
