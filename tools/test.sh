@@ -10,10 +10,10 @@ else
 fi
 echo "test: required: $require"
 BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_IMAGES=$PWD/build/images \
-	go run ./internal/gotest -timeout 20m ./...
+	go run ./internal/gotest -count 1 -timeout 20m ./...
 
 case $require in *gvisor*)
 	echo "test: the API's tests once more, on gVisor"
-	BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_ENGINE=gvisor go run ./internal/gotest -timeout 20m .
+	BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_ENGINE=gvisor go run ./internal/gotest -count 1 -timeout 20m .
 	;;
 esac
