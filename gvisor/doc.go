@@ -5,7 +5,7 @@
 // own executable again with the images opened as files, in user, mount, pid,
 // network, ipc and uts namespaces of its own, and drives it over a socket.
 // There is no gofer process, no bundle directory and no host mount, and it
-// works the same for root and for any other user. docs/adr/0012 says why.
+// works the same for root and for any other user. docs/adr/0005 says why.
 //
 // Programs that embed the engine must call [Engine.RunHelper] first in main.
 package gvisor
