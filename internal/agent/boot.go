@@ -3,6 +3,8 @@ package agent
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -38,5 +40,34 @@ func prepareBox() {
 	}
 	if err := os.Mkdir("/tmp", 0o777); err == nil {
 		_ = os.Chmod("/tmp", 0o777|os.ModeSticky)
+	}
+	nameBox()
+}
+
+// maxHosts is the largest hosts file that is added to.
+const maxHosts = 64 << 10
+
+// nameBox lets programs find the box's own name, as in a container of Docker.
+func nameBox() {
+	name, err := os.Hostname()
+	if err != nil {
+		return
+	}
+	// An image may have anything there, such as a pipe that nobody reads.
+	if st, err := os.Stat("/etc/hostname"); err != nil || st.Mode().IsRegular() && st.Size() == 0 {
+		_ = os.WriteFile("/etc/hostname", []byte(name+"\n"), 0o644)
+	}
+	const path = "/etc/hosts"
+	st, err := os.Stat(path)
+	if err == nil && (!st.Mode().IsRegular() || st.Size() > maxHosts) {
+		return
+	}
+	hosts, err := os.ReadFile(path)
+	if err != nil || len(hosts) == 0 {
+		hosts = []byte("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
+	}
+	if !slices.Contains(strings.Fields(string(hosts)), name) {
+		hosts = append(hosts, "127.0.1.1 "+name+"\n"...)
+		_ = os.WriteFile(path, hosts, 0o644)
 	}
 }
