@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/boxlite-go/boxlite/internal/testenv"
 	"github.com/boxlite-go/boxlite/test/boxtest"
@@ -66,7 +67,7 @@ func TestSameForRootAndForAnOrdinaryUser(t *testing.T) {
 	if results[0] != results[1] {
 		t.Errorf("as user 1500: got\n%s\nwant, as root:\n%s", results[1], results[0])
 	}
-	if diff := before.Await(0); diff != "" {
+	if diff := before.Await(10 * time.Second); diff != "" {
 		t.Errorf("left on the host:\n%s", diff)
 	}
 }
