@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -38,8 +39,25 @@ func (*Engine) RunHelper() {
 	os.Exit(code) //nolint:forbidigo // this process is a helper; main goes no further
 }
 
-// settled is when a sentry has surely booted and its first commands are over.
-const settled = 2 * time.Second
+const (
+	// settled is when a sentry has surely booted and its first commands are
+	// over.
+	settled = 3 * time.Second
+	// leanPeriod is how often a sentry gives back what it has not used since.
+	// A busy one maps again what it needs: some hundred faults, a millisecond.
+	leanPeriod = 10 * time.Second
+)
+
+// stayLean gives back the heap and the program that only the start needed, and
+// later what an idle box's sign of life needed.
+func stayLean(text hostos.Text) {
+	time.Sleep(settled)
+	debug.FreeOSMemory()
+	for {
+		text.Trim()
+		time.Sleep(leanPeriod)
+	}
+}
 
 // exitFailed is what no guest's exit code can be mistaken for.
 const exitFailed = 128
@@ -55,8 +73,7 @@ func runSentry(args []string) (code int, err error) {
 	if err := closeStrays(3 + nfds); err != nil {
 		return exitFailed, fmt.Errorf("sentry: close inherited descriptors: %w", err)
 	}
-	// A sentry touches most of its program once, while it starts.
-	time.AfterFunc(settled, hostos.OwnText().Trim)
+	go stayLean(hostos.OwnText()) // as long as the process
 	dropSetPCap()
 	if err := registerSeccomp(); err != nil {
 		return exitFailed, err

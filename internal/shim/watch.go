@@ -3,12 +3,16 @@ package shim
 import (
 	"context"
 	"time"
+
+	"github.com/boxlite-go/boxlite/internal/hostos"
 )
 
 const (
 	// pulse is how often an agent is asked for a sign of life. A ping costs
 	// the machine two milliseconds, so an idle box stays idle.
-	pulse = 10 * time.Second
+	pulse = 30 * time.Second
+	// again is when it is asked once more after it has missed one.
+	again = 5 * time.Second
 	// pulseTimeout is far beyond what a host that is merely busy needs: under
 	// a load of ten a core, pings took 50 ms.
 	pulseTimeout = 5 * time.Second
@@ -18,19 +22,22 @@ const (
 
 // watchAgent ends a box whose agent does not answer: root in the box can stop
 // the agent, and with it the deadlines of commands, so without this a caller
-// could wait for ever. It returns when the box ends.
+// could wait for ever. It returns when the box ends. Between two looks it gives
+// back the part of the program that they need.
 func (o *owner) watchAgent(ctx context.Context) {
-	for missed := 0; missed < maxMissed; {
+	text := hostos.OwnText()
+	for missed, wait := 0, pulse; missed < maxMissed; {
 		select {
-		case <-time.After(pulse):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return
 		}
 		if o.answers(ctx) {
-			missed = 0
+			missed, wait = 0, pulse
 		} else {
-			missed++
+			missed, wait = missed+1, again
 		}
+		text.Trim()
 	}
 	o.end(ending{state: Failed, reason: "its agent did not answer"})
 }

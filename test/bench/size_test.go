@@ -21,7 +21,8 @@ func BenchmarkIdle(b *testing.B) {
 	const rest = 2 * time.Second
 	for _, boxes := range []int{1, 10} {
 		b.Run(fmt.Sprintf("boxes=%d", boxes), func(b *testing.B) {
-			rt, _ := boxtest.New(b, boxtest.Alpine)
+			_, home := boxtest.New(b, boxtest.Alpine)
+			rt := product(b, home)
 			var owners, pids []int
 			for range boxes {
 				box := boxtest.Box(b, rt, boxlite.BoxOptions{Image: boxtest.Alpine})
@@ -47,6 +48,22 @@ func BenchmarkIdle(b *testing.B) {
 			}
 		})
 	}
+}
+
+// product opens the runtime in home with the program that users have as owner
+// of boxes, which is smaller than a test.
+func product(b *testing.B, home string) *boxlite.Runtime {
+	b.Helper()
+	rt, err := boxlite.Open(b.Context(), boxlite.Config{Home: home, Engine: boxtest.Engine, Helper: boxtest.CLI(b)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := rt.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return rt
 }
 
 func cpu(owners []int) (used time.Duration) {
