@@ -130,10 +130,26 @@ func (m *machine) startAgent(ctx context.Context) error {
 	if err := m.startRoot(); err != nil {
 		return err
 	}
-	if _, err := guest.NewClient(m.Dial).Ping(ctx); err != nil {
+	if err := m.awaitAgent(ctx); err != nil {
 		return err
 	}
 	m.spareAgent(there)
+	return nil
+}
+
+// awaitAgent returns when the agent has said that it serves.
+func (m *machine) awaitAgent(ctx context.Context) error {
+	unwatch := context.AfterFunc(ctx, func() { _ = m.agent.SetReadDeadline(time.Now()) })
+	defer unwatch()
+	var one [1]byte
+	switch n, err := m.agent.Read(one[:]); {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return fmt.Errorf("agent did not come up: %w", err)
+	case n == 0:
+		return errors.New("agent did not come up")
+	}
 	return nil
 }
 

@@ -34,6 +34,7 @@ type Agent struct {
 	table      *table
 	streams    chan struct{} // a token for each stream being served
 	stop       chan struct{} // closed when the host is gone
+	named      chan struct{} // closed when the box has its name; commands wait for it
 }
 
 // maxStreams bounds what hosts make the agent keep at once.
@@ -51,6 +52,7 @@ func newAgent(cfg Config) (*Agent, error) {
 		table:   newTable(),
 		streams: make(chan struct{}, maxStreams),
 		stop:    make(chan struct{}),
+		named:   make(chan struct{}),
 	}
 	a.users = users{passwd: "/etc/passwd", group: "/etc/group"}
 	if a.root == "" {

@@ -41,7 +41,6 @@ func prepareBox() {
 	if err := os.Mkdir("/tmp", 0o777); err == nil {
 		_ = os.Chmod("/tmp", 0o777|os.ModeSticky)
 	}
-	nameBox()
 }
 
 // maxHosts is the largest hosts file that is added to.

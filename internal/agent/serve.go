@@ -40,6 +40,12 @@ func Run(cfg Config) error {
 	if err := unix.Sendto(cfg.Control, []byte{1}, unix.MSG_NOSIGNAL, nil); err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
+	go func() { // short; the host is on its way to the first command meanwhile
+		defer close(a.named)
+		if a.root == "" {
+			nameBox()
+		}
+	}()
 	err = a.accept(cfg.Control)
 	close(a.stop)
 	if a.root != "" { // PID 1 takes all with it; here nobody else would

@@ -36,6 +36,7 @@ type launch struct {
 // a *guest.Error that says what is wrong with the command; ready has not been
 // called then.
 func (a *Agent) start(c *guest.Command, ready func(*execution)) (*execution, error) {
+	<-a.named
 	l, err := a.resolve(c)
 	if err != nil {
 		return nil, err

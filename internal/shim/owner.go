@@ -183,8 +183,10 @@ func (o *owner) begin() (err error) {
 	case err != nil:
 		return err
 	}
-	if err := sweep(o.spec.Dir, o.spec.Machine.ID); err != nil {
-		return err
+	if r, err := readRun(o.spec.Dir); err != nil || r.State != "" { // a new box has nothing to sweep
+		if err := sweep(o.spec.Dir, o.spec.Machine.ID); err != nil {
+			return err
+		}
 	}
 	o.spec.Machine.Dir = filepath.Join(o.spec.Dir, machineName)
 	o.spec.Machine.Disk = DiskDir(o.spec.Dir)
