@@ -251,7 +251,7 @@ type EngineStatus struct {
 // Engines checks the engines of this runtime by booting with each.
 func (r *Runtime) Engines(ctx context.Context) []EngineStatus {
 	begun := time.Now()
-	p, err := shim.Spawn(ctx, r.helper, shim.Spec{Engine: r.engine, Check: true})
+	p, err := shim.Spawn(ctx, r.helper, shim.Spec{Engine: r.engine, Check: true, Database: r.database()})
 	if err == nil {
 		p.Close()
 		<-p.Done()

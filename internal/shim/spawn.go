@@ -69,7 +69,7 @@ func Spawn(ctx context.Context, helper string, spec Spec) (*Process, error) {
 	cmd := &exec.Cmd{
 		Path:        helper,
 		Args:        []string{Arg0, spec.Machine.ID},
-		Env:         helperEnv(),
+		Env:         helperEnv(spec),
 		Dir:         "/",
 		ExtraFiles:  files,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
@@ -106,9 +106,13 @@ func Spawn(ctx context.Context, helper string, spec Spec) (*Process, error) {
 // reads none.
 var passed = []string{"GOCOVERDIR", "GORACE", "BOXLITE_TEST_AGENT"}
 
-// helperEnv is the environment of a shim: nothing of the caller's else.
-func helperEnv() []string {
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+// helperEnv is the environment of a shim: nothing of the caller's else. What an
+// engine caches goes below the home, where nobody else can put anything.
+func helperEnv(spec Spec) []string {
+	env := []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"XDG_CACHE_HOME=" + filepath.Join(filepath.Dir(spec.Database), "cache"),
+	}
 	for _, key := range passed {
 		if v, ok := os.LookupEnv(key); ok { //nolint:forbidigo // tests alone set them
 			env = append(env, key+"="+v)

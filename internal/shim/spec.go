@@ -37,7 +37,7 @@ const (
 // is seen in a list of processes.
 type Spec struct {
 	Dir      string         `json:"dir"`      // of the box; prepared by [Prepare]
-	Database string         `json:"database"` // the store to delete the box from, if AutoRemove
+	Database string         `json:"database"` // the store of the home, to delete the box from if AutoRemove
 	Engine   string         `json:"engine"`   // by name; empty: the helper's first
 	Machine  engine.Spec    `json:"machine"`  // Dir and Disk are filled in by the shim
 	Main     *guest.Command `json:"main"`     // run by the shim; its end ends the box; nil: none
