@@ -42,7 +42,7 @@ cd /root
 find . /lower /tmp ! -path ./sparse | sort
 find . /lower /tmp ! -path ./sparse -exec stat -c '%n %f %u %g %h %t,%T' {} + | sort
 find . /lower /tmp -type f ! -path ./sparse -exec md5sum {} + | sort
-readlink sym dangling
+readlink sym; readlink dangling
 stat -c '%s' sparse; dd if=sparse bs=1 skip=2999999998 count=6 2>/dev/null | od -c
 stat -c %Y dir/old
 ls /dev/shm

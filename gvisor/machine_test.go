@@ -43,7 +43,8 @@ func start(tb testing.TB, s engine.Spec) engine.Machine {
 // sh runs a script in the box and returns what it wrote; it must succeed.
 func sh(tb testing.TB, m engine.Machine, script string) string {
 	tb.Helper()
-	out, code := run(tb, m, "sh", "-c", script)
+	// One pipe for both outputs: between two there is no order.
+	out, code := run(tb, m, "sh", "-c", "exec 2>&1\n"+script)
 	if code != 0 {
 		tb.Fatalf("sh -c %q: code %d\n%s", script, code, out)
 	}
