@@ -22,7 +22,7 @@ quickstart: build ## install what is missing, build, get an image, run Python in
 
 build: agent ## bin/boxlite, one static file with the agent in it
 	@echo "build: bin/boxlite $(VERSION)"
-	@$(GOBUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/boxlite ./cmd/boxlite
+	@$(GOBUILD) -ldflags '-s -w -X github.com/boxlite-go/boxlite.version=$(VERSION)' -o bin/boxlite ./cmd/boxlite
 
 agent: setup-build ## the program that is PID 1 in a box, where the build embeds it
 	@echo "build: agent"

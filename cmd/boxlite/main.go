@@ -8,9 +8,6 @@ import (
 	"github.com/boxlite-go/boxlite/gvisor"
 )
 
-// version is set by the linker. A plain go build leaves it empty.
-var version string
-
 func main() {
 	e := gvisor.New(gvisor.Options{})
 	boxlite.RunHelper(e)

@@ -52,7 +52,7 @@ func (a *app) root() *cobra.Command {
 		Use:           "boxlite",
 		Short:         "Run untrusted commands in boxes",
 		Long:          rootLong,
-		Version:       versionString(),
+		Version:       boxlite.Version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs,

@@ -16,15 +16,6 @@ type versionView struct {
 	GVisor   string `json:"gvisor,omitempty"`
 }
 
-// versionString is the version of this binary: what its build said, else what
-// the library knows.
-func versionString() string {
-	if version != "" {
-		return version
-	}
-	return boxlite.Version()
-}
-
 func (a *app) versionCommand() *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
@@ -33,7 +24,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Args:              exactly(0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
-			v := versionView{Version: versionString(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+			v := versionView{Version: boxlite.Version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 			if bi, ok := debug.ReadBuildInfo(); ok {
 				for _, m := range bi.Deps {
 					if m.Path == "gvisor.dev/gvisor" {
