@@ -35,7 +35,6 @@ type Box struct {
 	created time.Time
 
 	mu      sync.Mutex
-	image   string       // digest; empty before the first start
 	config  *ImageConfig // of the image, once known
 	stopped bool         // by this handle
 	oomSeen int64        // memory kills already reported
@@ -113,8 +112,8 @@ func (b *Box) notRunning() error {
 // Info tells what is known of the box now. The error is [ErrNotFound] when it
 // was removed.
 func (b *Box) Info(ctx context.Context) (BoxInfo, error) {
-	row, err := b.rt.store.Find(ctx, b.id)
-	if errors.Is(err, store.ErrNotFound) || err == nil && row.ID != b.id {
+	row, err := b.rt.store.Get(ctx, b.id)
+	if errors.Is(err, store.ErrNotFound) {
 		err = fmt.Errorf("box %w: it was removed", ErrNotFound)
 	}
 	if err != nil {
@@ -169,28 +168,28 @@ func diskBytes(dir string) (n int64) {
 const stopGrace = 10 * time.Second
 
 // Stop ends everything in the box and saves its files. Commands get SIGTERM,
-// and SIGKILL after ten seconds or shortly before the deadline of ctx. A box
-// that does not run is stopped already. A box with AutoRemove is deleted.
+// and SIGKILL after ten seconds, or after half of the time until the deadline
+// of ctx; the other half is for saving. A box that does not run is stopped
+// already. A box with AutoRemove is deleted.
 func (b *Box) Stop(ctx context.Context) error {
 	b.mu.Lock()
 	b.stopped = true
 	b.mu.Unlock()
 	grace := stopGrace
 	if d, ok := ctx.Deadline(); ok {
-		// Half of what is left is for saving and cleaning up.
 		grace = min(grace, max(0, time.Until(d)/2))
 	}
-	err := b.stop(ctx, grace)
+	err := b.stop(ctx, shim.StopOptions{Grace: grace})
 	if err == nil {
 		b.rt.log.Info("box stopped", slog.String("box", b.id))
 	}
 	return b.fail("stop", err)
 }
 
-func (b *Box) stop(ctx context.Context, grace time.Duration) error {
-	err := b.shim().Stop(ctx, grace)
+func (b *Box) stop(ctx context.Context, o shim.StopOptions) error {
+	err := b.shim().Stop(ctx, o)
 	if errors.Is(err, shim.ErrNotRunning) {
-		err = b.awaitEnd(ctx)
+		err = b.awaitEnd(ctx, o)
 	}
 	if err != nil {
 		return err
@@ -198,27 +197,23 @@ func (b *Box) stop(ctx context.Context, grace time.Duration) error {
 	return b.reap(ctx)
 }
 
-// awaitEnd waits until no shim has the box. It is for the moments in which a
-// shim starts or ends, when its socket does not answer.
-func (b *Box) awaitEnd(ctx context.Context) error {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
+// awaitEnd waits until no shim has the box, and stops one that comes up. It is
+// for the moments in which a shim starts or ends, when its socket does not
+// answer.
+func (b *Box) awaitEnd(ctx context.Context, o shim.StopOptions) error {
 	for {
 		run, err := shim.Read(b.dir())
 		if err != nil && !errors.Is(err, fs.ErrNotExist) || !run.Active() {
 			return nil
 		}
 		if run.State == shim.Running {
-			// It has come up meanwhile.
-			err := b.shim().Stop(ctx, stopGrace)
+			err := b.shim().Stop(ctx, o)
 			if !errors.Is(err, shim.ErrNotRunning) {
 				return err
 			}
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := pause(ctx); err != nil {
+			return err
 		}
 	}
 }
@@ -262,9 +257,23 @@ func (b *Box) remove(ctx context.Context, o RemoveOptions) error {
 		case !o.Force:
 			return fmt.Errorf("%w: it is running; stop it first, or remove it by force", ErrState)
 		}
-		if err := b.stop(ctx, 0); err != nil {
+		if err := b.stop(ctx, shim.StopOptions{Discard: true}); err != nil {
 			return err
 		}
+		// Who else holds the lock now creates, starts or recovers the box.
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// pause is the time between two looks at a box that another process has.
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(5 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -363,8 +372,8 @@ func (b *Box) imageConfig(ctx context.Context) (ImageConfig, error) {
 	if config != nil {
 		return *config, nil
 	}
-	row, err := b.rt.store.Find(ctx, b.id)
-	if err == nil && row.ID == b.id && row.Image != "" {
+	row, err := b.rt.store.Get(ctx, b.id)
+	if err == nil && row.Image != "" {
 		img, err := b.rt.images.Image(ctx, row.Image)
 		if err != nil {
 			return ImageConfig{}, imageErr(err)

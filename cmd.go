@@ -191,7 +191,7 @@ func (c *Cmd) startMain() (*guest.Process, error) {
 func (c *Cmd) stopBox() error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), time.Minute)
 	defer cancel()
-	return c.box.stop(ctx, time.Second)
+	return c.box.stop(ctx, shim.StopOptions{Grace: time.Second})
 }
 
 func (c *Cmd) feed() {

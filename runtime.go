@@ -179,9 +179,9 @@ func (r *Runtime) recoverBox(ctx context.Context, id string) error {
 		return err
 	}
 	defer lock.Unlock()
-	row, err := r.store.Find(ctx, id)
+	row, err := r.store.Get(ctx, id)
 	switch {
-	case errors.Is(err, store.ErrNotFound) || err == nil && row.ID != id:
+	case errors.Is(err, store.ErrNotFound):
 		return shim.Delete(dir, id)
 	case err != nil:
 		return err
@@ -208,7 +208,7 @@ func (r *Runtime) recoverBare(ctx context.Context, id string) error {
 	if err != nil || time.Since(st.ModTime()) < bareAge {
 		return nil
 	}
-	if _, err := r.store.Find(ctx, id); !errors.Is(err, store.ErrNotFound) {
+	if _, err := r.store.Get(ctx, id); !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	return shim.Delete(dir, id)
@@ -283,20 +283,23 @@ func (r *Runtime) GetOrCreate(ctx context.Context, o BoxOptions) (*Box, bool, er
 		if !errors.Is(err, ErrExists) {
 			return b, err == nil, err
 		}
+		if ctx.Err() != nil {
+			return nil, false, &Error{"create", o.Name, context.Cause(ctx)}
+		}
 	}
 	b, err := r.Create(ctx, o)
 	return b, err == nil, err
 }
 
 func (r *Runtime) named(ctx context.Context, name string) (*Box, error) {
-	b, err := r.Box(ctx, name)
-	if err == nil && b.name != name {
-		err = &Error{"get", name, ErrNotFound}
+	row, err := r.store.Named(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("box %w", ErrNotFound)
 	}
 	if err != nil {
-		return nil, err
+		return nil, &Error{"get", name, err}
 	}
-	return b, nil
+	return r.box(row)
 }
 
 // Box returns the box with that id, name, or unique beginning of an id. The
@@ -324,7 +327,7 @@ func (r *Runtime) box(row store.Box) (*Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Box{rt: r, id: row.ID, name: row.Name, options: o, image: row.Image, created: row.Created}, nil
+	return &Box{rt: r, id: row.ID, name: row.Name, options: o, created: row.Created}, nil
 }
 
 func decodeOptions(row store.Box) (o BoxOptions, err error) {
@@ -407,18 +410,12 @@ func (r *Runtime) Close() error {
 	for _, p := range shims {
 		p.Close()
 	}
-	for id, p := range shims {
-		if r.attached(id) {
+	for _, p := range shims {
+		if p.Attached {
 			<-p.Done()
 		}
 	}
 	return r.store.Close()
-}
-
-// attached tells whether the shim we started for the box ends with us.
-func (r *Runtime) attached(id string) bool {
-	run, err := shim.Read(r.dir(id))
-	return err != nil || run.Attached || run.State == ""
 }
 
 // open fails after Close.

@@ -11,6 +11,7 @@ import (
 	"github.com/boxlite-go/boxlite/internal/guest"
 	"github.com/boxlite-go/boxlite/internal/image"
 	"github.com/boxlite-go/boxlite/internal/shim"
+	"github.com/boxlite-go/boxlite/internal/store"
 )
 
 // Start boots the box, pulling its image if needed, and starts the main
@@ -44,10 +45,21 @@ func (b *Box) start(ctx context.Context, foreground bool) error {
 			return commandErr(err)
 		}
 		// Another process starts, stops or removes it: look again.
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := b.awaitTurn(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitTurn waits while another process starts or ends the box.
+func (b *Box) awaitTurn(ctx context.Context) error {
+	for {
+		if err := pause(ctx); err != nil {
+			return err
+		}
+		run, err := shim.Read(b.dir())
+		if err != nil || !run.Active() || run.State == shim.Running {
+			return nil
 		}
 	}
 }
@@ -104,9 +116,12 @@ func (b *Box) spec(img *image.Image) shim.Spec {
 // ensureImage gets the image of the box. A box stays with the one it was first
 // started from, whatever its tag says later.
 func (b *Box) ensureImage(ctx context.Context) (*image.Image, error) {
-	row, err := b.rt.store.Find(ctx, b.id)
-	if err != nil || row.ID != b.id {
-		return nil, fmt.Errorf("%w: it was removed", ErrNotFound)
+	row, err := b.rt.store.Get(ctx, b.id)
+	if errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("%w: it was removed", ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if row.Image != "" {
 		img, err := b.rt.images.Image(ctx, row.Image)
@@ -142,7 +157,7 @@ func (b *Box) setImage(img *image.Image) ImageConfig {
 	c := publicConfig(img.Config)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.image, b.config = img.Digest, &c
+	b.config = &c
 	return c
 }
 

@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	// saveTimeout bounds the saving of a writable layer: 10 GB at the 100 MB/s
-	// of a slow disk.
-	saveTimeout = 100 * time.Second
+	// minSaveTimeout and saveSpeed (bytes a second) bound the saving of a
+	// writable layer: a slow disk takes 50 MB/s. A save that is given up loses
+	// work, so this is generous.
+	minSaveTimeout = time.Minute
+	saveSpeed      = 50e6
 	// forceTimeout is how long a machine may take to go when it is not asked
 	// to do anything first.
 	forceTimeout = 5 * time.Second
@@ -39,7 +41,21 @@ func (o *owner) finish(e ending) {
 	o.leave(e)
 	o.lock.Unlock()
 	close(o.stopped) // answers whoever asked to stop
-	o.calls.Wait()
+	o.awaitCalls()
+}
+
+// awaitCalls lets the requests under way be answered. A client that has
+// connected and says nothing does not keep the shim.
+func (o *owner) awaitCalls() {
+	answered := make(chan struct{})
+	go func() { // ends with the calls or with the process
+		o.calls.Wait()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-time.After(quickGrace):
+	}
 }
 
 // quiesce ends all commands and saves what they wrote.
@@ -50,12 +66,10 @@ func (o *owner) quiesce(e ending) error {
 		fmt.Fprintln(os.Stderr, "shutdown:", err) // the machine is stopped all the same
 	}
 	o.noteExit(ctx)
-	if o.spec.AutoRemove {
+	if o.spec.AutoRemove || e.discard {
 		return nil
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), saveTimeout)
-	defer cancel()
-	err := o.save(ctx)
+	err := o.save()
 	if err != nil && endsSoon(o.machine) {
 		err = fmt.Errorf("its machine ended before its files could be saved, those of the last save are kept: %w", o.machine.Err())
 	}
@@ -95,11 +109,14 @@ func (o *owner) noteExit(ctx context.Context) {
 }
 
 // save writes the writable layer to the host, if it does not live there.
-func (o *owner) save(ctx context.Context) error {
+func (o *owner) save() error {
 	s, ok := o.machine.(engine.DiskSaver)
 	if !ok {
 		return nil
 	}
+	limit := minSaveTimeout + time.Duration(float64(o.spec.Machine.DiskSize)/saveSpeed*float64(time.Second))
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
 	o.countSaves(1)
 	defer o.countSaves(-1)
 	if err := s.SaveDisk(ctx); err != nil {

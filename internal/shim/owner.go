@@ -34,6 +34,9 @@ const (
 	maxSpec = 8 << 20
 )
 
+// errSlowBoot is what a starter is told when the time for a boot is over.
+var errSlowBoot = fmt.Errorf("the machine did not come up within %v: the host is overloaded, or the engine does not work here; see boxlite doctor", bootTimeout)
+
 // owner is a shim at work on its box.
 type owner struct {
 	spec    Spec
@@ -56,10 +59,11 @@ type owner struct {
 
 // ending says why and how a box is to stop.
 type ending struct {
-	grace  time.Duration
-	state  State
-	reason string
-	oom    bool
+	grace   time.Duration
+	state   State
+	reason  string
+	oom     bool
+	discard bool // the box is to be removed: its files need no saving
 }
 
 // Main returns at once unless this process was started as a shim; then it
@@ -215,7 +219,7 @@ func (o *owner) listen() error {
 
 // boot starts the machine and the main command.
 func (o *owner) boot(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, errSlowBoot)
 	defer cancel()
 	if o.machine, err = o.eng.Start(ctx, o.spec.Machine); err != nil {
 		return err

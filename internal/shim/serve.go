@@ -138,11 +138,11 @@ func (o *owner) do(req request) (r reply, stream net.Conn, err error) {
 	case opStats:
 		r.Stats, err = o.stats(ctx)
 	case opSync:
-		err = o.save(ctx)
+		err = o.save()
 	case opFollow:
 		err = o.followStarted(ctx)
 	case opStop:
-		o.end(ending{grace: req.Grace, state: Stopped})
+		o.end(ending{grace: req.Grace, state: Stopped, discard: req.Discard})
 		<-o.stopped
 	default:
 		err = fmt.Errorf("unknown request %q", req.Op)

@@ -27,11 +27,12 @@ const (
 // Process is a shim that this process started. Close it to let go of an
 // attached box, which then ends.
 type Process struct {
-	PID  int
-	life *os.File
-	once sync.Once
-	done chan struct{}
-	last Run // written before done is closed
+	PID      int
+	Attached bool // the box ends with Close
+	life     *os.File
+	once     sync.Once
+	done     chan struct{}
+	last     Run // written before done is closed
 }
 
 // Close lets go of the box: an attached one ends, a detached one goes on. It
@@ -85,7 +86,7 @@ func Spawn(ctx context.Context, helper string, spec Spec) (*Process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start helper %s: %w", helper, err)
 	}
-	p := &Process{PID: cmd.Process.Pid, life: ours.life, done: make(chan struct{})}
+	p := &Process{PID: cmd.Process.Pid, Attached: spec.Attached, life: ours.life, done: make(chan struct{})}
 	for _, f := range files {
 		f.Close()
 	}

@@ -14,8 +14,9 @@ const (
 	// again is when it is asked once more after it has missed one.
 	again = 5 * time.Second
 	// pulseTimeout is far beyond what a host that is merely busy needs: under
-	// a load of ten a core, pings took 50 ms.
-	pulseTimeout = 5 * time.Second
+	// a load of ten a core, pings took 50 ms. To end a box that would have
+	// answered is worse than to let a caller of a bad one wait.
+	pulseTimeout = 15 * time.Second
 	// maxMissed is how many signs may be missed in a row.
 	maxMissed = 2
 )

@@ -23,8 +23,9 @@ import (
 const maxMessage = 64 << 10
 
 type request struct {
-	Op    string        `json:"op"`
-	Grace time.Duration `json:"grace,omitempty"`
+	Op      string        `json:"op"`
+	Grace   time.Duration `json:"grace,omitempty"`
+	Discard bool          `json:"discard,omitempty"`
 }
 
 // Operations.
@@ -138,11 +139,17 @@ func (c *Client) Follow(ctx context.Context) error {
 	return err
 }
 
-// Stop ends the box: commands get grace between SIGTERM and SIGKILL. It
-// returns when the box is stopped and its lock is free. The error is
+// StopOptions say how to stop a box. The zero value ends it at once and saves
+// its files.
+type StopOptions struct {
+	Grace   time.Duration // what commands get between SIGTERM and SIGKILL
+	Discard bool          // do not save its files
+}
+
+// Stop ends the box. It returns when the box is stopped and its lock is free. The error is
 // [ErrNotRunning] when it was not running.
-func (c *Client) Stop(ctx context.Context, grace time.Duration) error {
-	_, _, err := c.call(ctx, request{Op: opStop, Grace: grace})
+func (c *Client) Stop(ctx context.Context, o StopOptions) error {
+	_, _, err := c.call(ctx, request{Op: opStop, Grace: o.Grace, Discard: o.Discard})
 	return err
 }
 

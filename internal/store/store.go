@@ -177,6 +177,31 @@ func (s *Store) Find(ctx context.Context, key string) (Box, error) {
 	return Box{}, ErrAmbiguous
 }
 
+// Named returns the box of that name, whatever ids look like it. The error is
+// [ErrNotFound].
+func (s *Store) Named(ctx context.Context, name string) (Box, error) {
+	boxes, err := s.query(ctx, `WHERE name = ?`, name)
+	if err == nil && len(boxes) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Box{}, err
+	}
+	return boxes[0], nil
+}
+
+// Get returns the box with that id. The error is [ErrNotFound].
+func (s *Store) Get(ctx context.Context, id string) (Box, error) {
+	boxes, err := s.query(ctx, `WHERE id = ?`, id)
+	if err == nil && len(boxes) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Box{}, err
+	}
+	return boxes[0], nil
+}
+
 // Boxes returns all boxes, oldest first.
 func (s *Store) Boxes(ctx context.Context) ([]Box, error) {
 	return s.query(ctx, `ORDER BY created, id`)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -50,6 +51,34 @@ func TestFind(t *testing.T) {
 		got, err := s.Find(t.Context(), tt.key)
 		if got.ID != tt.want || !errors.Is(err, tt.err) {
 			t.Errorf("Find(%q): got %q, %v, want %q, %v", tt.key, got.ID, err, tt.want, tt.err)
+		}
+	}
+}
+
+// TestWholeKeys: what looks like an id does not hide a name, and the other way
+// round.
+func TestWholeKeys(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "db"))
+	for _, b := range []Box{{ID: "abc1", Name: "zz9"}, {ID: "zz9", Name: "abc"}, {ID: "nameless"}} {
+		b.Created, b.Options = time.Unix(1, 0), []byte("{}")
+		if err := s.Add(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		what, key, want string
+		get             func(context.Context, string) (Box, error)
+	}{
+		{"Named", "zz9", "abc1", s.Named},
+		{"Named", "abc1", "", s.Named},
+		{"Named", "ab", "", s.Named},
+		{"Get", "zz9", "zz9", s.Get},
+		{"Get", "abc", "", s.Get},
+		{"Get", "nameles", "", s.Get},
+	} {
+		got, err := tt.get(t.Context(), tt.key)
+		if got.ID != tt.want || (err == nil) != (tt.want != "") || err != nil && !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s(%q): got %q, %v, want %q", tt.what, tt.key, got.ID, err, tt.want)
 		}
 	}
 }
