@@ -44,9 +44,32 @@ func (b *box) out(t *testing.T, o guest.CopyOut) ([]string, *guest.File) {
 	return list, f
 }
 
+// untar lists the entries of a stream, sorted, with their contents.
 func untar(t *testing.T, r io.Reader) []string {
 	t.Helper()
-	var list []string
+	return entries(t, r, func(h *tar.Header, body io.Reader) string {
+		switch h.Typeflag {
+		case tar.TypeDir:
+			return h.Name
+		case tar.TypeSymlink:
+			return h.Name + "->" + h.Linkname
+		case tar.TypeLink:
+			return h.Name + "=>" + h.Linkname
+		case tar.TypeReg:
+			b, err := io.ReadAll(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return h.Name + "=" + string(b)
+		}
+		t.Errorf("entry %q has type %q", h.Name, h.Typeflag)
+		return h.Name
+	})
+}
+
+// entries describes each entry of a stream, sorted.
+func entries(t *testing.T, r io.Reader, describe func(h *tar.Header, body io.Reader) string) (list []string) {
+	t.Helper()
 	tr := tar.NewReader(r)
 	for {
 		h, err := tr.Next()
@@ -57,22 +80,7 @@ func untar(t *testing.T, r io.Reader) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch h.Typeflag {
-		case tar.TypeDir:
-			list = append(list, h.Name)
-		case tar.TypeSymlink:
-			list = append(list, h.Name+"->"+h.Linkname)
-		case tar.TypeLink:
-			list = append(list, h.Name+"=>"+h.Linkname)
-		case tar.TypeReg:
-			body, err := io.ReadAll(tr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			list = append(list, h.Name+"="+string(body))
-		default:
-			t.Errorf("entry %q has type %q", h.Name, h.Typeflag)
-		}
+		list = append(list, describe(h, tr))
 	}
 }
 
@@ -124,25 +132,15 @@ func randomTree(r *rand.Rand) []e {
 // link's own time and mode are the file system's.
 func headers(t *testing.T, r io.Reader) []string {
 	t.Helper()
-	var list []string
-	tr := tar.NewReader(r)
-	for {
-		h, err := tr.Next()
-		if err == io.EOF {
-			slices.Sort(list)
-			return list
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	return entries(t, r, func(h *tar.Header, body io.Reader) string {
 		sum := newCounter()
-		io.Copy(sum, tr)
+		io.Copy(sum, body)
 		line := fmt.Sprintf("%s %c %q %x", strings.TrimSuffix(h.Name, "/"), h.Typeflag, h.Linkname, sum.hash.Sum(nil))
 		if h.Typeflag != tar.TypeSymlink {
 			line += fmt.Sprintf(" %o %d", h.Mode, h.ModTime.UnixNano())
 		}
-		list = append(list, line)
-	}
+		return line
+	})
 }
 
 func testCopyOutNames(t *testing.T, b *box) {
