@@ -84,7 +84,7 @@ func (b *Box) condition(err error) error {
 	case f == nil:
 		return spaceErr(err)
 	case f.Kind == shim.KindGone:
-		return fmt.Errorf("%w: it was removed", ErrNotFound)
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	case f.Kind == shim.KindUnsupported:
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	case f.Kind == shim.KindNoSpace:

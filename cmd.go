@@ -254,11 +254,21 @@ func (c *Cmd) result() error {
 	}
 	switch {
 	case x.Code == 0 && x.Cause == guest.Exited:
-		return c.copyErr
+		return errors.Join(c.copyErr, c.lost())
 	case x.Cause == guest.Signaled && x.Signal == int(syscall.SIGKILL) && !x.Killed:
 		return c.box.killed(c.ctx, e)
 	}
 	return e
+}
+
+// lost says that output is missing. It is no error for an Attach, which gets
+// what is left.
+func (c *Cmd) lost() error {
+	stdout, stderr := c.proc.Lost()
+	if c.attach != "" || stdout+stderr == 0 {
+		return nil
+	}
+	return c.box.fail("exec", fmt.Errorf("%d bytes of its output came too fast to be kept; write them to a file in the box", stdout+stderr))
 }
 
 // Run starts the command and waits for it.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,7 +124,11 @@ func helperEnv(spec Spec) []string {
 }
 
 func shimLog(dir string) (*os.File, error) {
-	return os.OpenFile(filepath.Join(dir, "logs", "shim.log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, "logs", "shim.log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &Fault{Kind: KindGone, Message: "the box was removed, or its directory " + dir + " was"}
+	}
+	return f, err
 }
 
 // ends are the caller's ends of the pipes to a shim.
