@@ -98,13 +98,28 @@ func diagnoseBoot(err error, words string) error {
 	return err
 }
 
-// inChroot tells whether this process has another root than the first process
-// it can see. Where it may not look, it has not.
+// inChroot tells whether this process has another root than its mount
+// namespace: then nothing is mounted at its root, or the first process it can
+// see has another one. Where it may not look, it has not.
 func inChroot() bool {
+	if b, err := os.ReadFile("/proc/self/mountinfo"); err == nil && !mountedRoot(string(b)) {
+		return true
+	}
 	ours, err := os.Stat("/")
 	if err != nil {
 		return false
 	}
 	first, err := os.Stat("/proc/1/root/")
 	return err == nil && !os.SameFile(ours, first)
+}
+
+// mountedRoot tells whether a list of mounts has one at the root. The fifth
+// field of a line is the mount point; see proc_pid_mountinfo(5).
+func mountedRoot(mountinfo string) bool {
+	for line := range strings.Lines(mountinfo) {
+		if f := strings.Fields(line); len(f) > 4 && f[4] == "/" {
+			return true
+		}
+	}
+	return false
 }
