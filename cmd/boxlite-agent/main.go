@@ -5,6 +5,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/boxlite-go/boxlite/internal/agent"
@@ -19,13 +20,19 @@ const control = 3
 func main() {
 	agent.RunHelper()
 	root := flag.String("root", "", "tests only: directory of the host that stands for the box's root")
+	var resolvers []netip.Addr
+	flag.Func("resolver", "address of a DNS server of the box; repeat", func(s string) error {
+		addr, err := netip.ParseAddr(s)
+		resolvers = append(resolvers, addr)
+		return err
+	})
 	show := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *show {
 		fmt.Println(version)
 		return
 	}
-	if err := agent.Run(agent.Config{Control: control, Root: *root, Version: version}); err != nil {
+	if err := agent.Run(agent.Config{Control: control, Root: *root, Resolvers: resolvers, Version: version}); err != nil {
 		fmt.Fprintln(os.Stderr, "boxlite-agent:", err)
 		os.Exit(1)
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +19,8 @@ type Config struct {
 	// Root puts the paths of requests below a directory of the host, by
 	// cleaning and joining. It is for tests alone: it confines nothing.
 	Root string
+	// Resolvers are the DNS servers of the box; none: those of its image.
+	Resolvers []netip.Addr
 	// Version is told to hosts.
 	Version string
 }

@@ -44,6 +44,7 @@ func Run(cfg Config) error {
 		defer close(a.named)
 		if a.root == "" {
 			nameBox()
+			_ = nameServers(cfg.Resolvers) // a full disk keeps the file of the start before
 		}
 	}()
 	err = a.accept(cfg.Control)
@@ -209,6 +210,8 @@ func (s *stream) handle(r *guest.Request) error {
 	case guest.OpShutdown:
 		s.agent.shutdown(r.Grace)
 		return s.reply(struct{}{})
+	case guest.OpTrust:
+		return s.done(s.agent.trust(r.Trust))
 	}
 	return s.files(r)
 }

@@ -30,6 +30,7 @@ const (
 	OpKill       Op = "kill"
 	OpResize     Op = "resize"
 	OpShutdown   Op = "shutdown"
+	OpTrust      Op = "trust"
 	OpCopyIn     Op = "copy_in"
 	OpCopyOut    Op = "copy_out"
 	OpStat       Op = "stat"
@@ -59,6 +60,7 @@ type Request struct {
 	Perm    fs.FileMode    `json:"perm,omitempty"`
 	All     bool           `json:"all,omitempty"`    // Mkdir: parents too; Remove: what is below too
 	Follow  bool           `json:"follow,omitempty"` // Stat: of what a link names
+	Trust   *Trust         `json:"trust,omitempty"`
 }
 
 // AttachOptions say from where to follow an execution. The zero value follows
@@ -141,6 +143,8 @@ func (r *Request) validate() *Error {
 		return nil
 	case OpStart:
 		return r.Command.validate()
+	case OpTrust:
+		return r.Trust.validate()
 	case OpAttach:
 		return r.validateAttach()
 	case OpExecution, OpKill, OpSignal, OpResize:
