@@ -130,5 +130,5 @@ func checkSpec(s engine.Spec) error {
 	case s.DiskSize <= 0, s.Memory <= 0, s.CPUs <= 0:
 		return fmt.Errorf("sizes of %s are not all positive: disk %d, memory %d, cpus %d", s.ID, s.DiskSize, s.Memory, s.CPUs)
 	}
-	return nil
+	return checkNIC(s.NIC)
 }

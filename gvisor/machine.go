@@ -159,7 +159,7 @@ func (m *machine) awaitSentry() error {
 	var beside sync.WaitGroup // what need not wait for the sentry to come up
 	var entered, told error
 	beside.Go(func() { entered = m.cgroup.Enter(m.proc.cmd.Process.Pid) })
-	beside.Go(func() { told = m.ctl.calls.Call(boot.ContMgrSetNetworkArgs, m.network(), nil) })
+	beside.Go(func() { told = m.ctl.calls.Call(boot.ContMgrSetNetworkArgs, networkArgs(m.spec.NIC), nil) })
 	var one [1]byte
 	_, err := io.ReadFull(m.ready, one[:])
 	beside.Wait()
@@ -177,11 +177,6 @@ func (m *machine) startRoot() error {
 		return fmt.Errorf("boot: %w", err)
 	}
 	return nil
-}
-
-// network is what the box has of it: a loopback device.
-func (m *machine) network() *boot.CreateLinksAndRoutesArgs {
-	return &boot.CreateLinksAndRoutesArgs{LoopbackLinks: []boot.LoopbackLink{boot.DefaultLoopbackLink}}
 }
 
 // Dial implements engine.Machine: the agent receives one end of a new pair.

@@ -28,7 +28,7 @@ func ociSpec(s engine.Spec) *specs.Spec {
 		Hostname: s.Hostname,
 		Root:     &specs.Root{Path: "/"},
 		Process: &specs.Process{
-			Args:         []string{agentPath},
+			Args:         agentArgs(s.NIC),
 			Env:          []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 			Cwd:          "/",
 			Capabilities: caps,

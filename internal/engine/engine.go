@@ -9,6 +9,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
+	"os"
 	"time"
 )
 
@@ -103,6 +105,25 @@ type Spec struct {
 	// refuses them. It is an explicit choice of the user; never set it as a
 	// fallback.
 	Reduced bool
+	// NIC is the network of the box. Nil: it has the loopback device alone.
+	NIC *NIC `json:"-"`
+}
+
+// NIC is a network device of a box, eth0 there, configured before the agent
+// starts. An engine whose boxes use the host's network, such as the one of
+// tests, ignores it.
+type NIC struct {
+	// Link is a unix datagram socket that carries one ethernet frame a
+	// datagram. The engine duplicates what it needs during Start and never
+	// closes it; the caller does, when Start has returned.
+	Link  *os.File
+	MTU   int // bytes of a frame without its ethernet header
+	MAC   net.HardwareAddr
+	Addrs []netip.Prefix // the box's, with the networks that are on the link
+	// Gateways are the next hops to everywhere else, at most one a family.
+	Gateways []netip.Addr
+	// Resolvers are the DNS servers that the agent writes to /etc/resolv.conf.
+	Resolvers []netip.Addr
 }
 
 // Unsupported says that an engine cannot work on this host, and what to do.
