@@ -334,10 +334,7 @@ func (b *Box) Executions(ctx context.Context) ([]Execution, error) {
 	}
 	out := make([]Execution, len(list))
 	for i, x := range list {
-		out[i] = Execution{ID: x.ID, Args: x.Args, PID: x.PID, TTY: x.TTY, Started: x.Started}
-		if x.Exit != nil {
-			out[i].ExitCode = &x.Exit.Code
-		}
+		out[i] = publicExecution(x)
 	}
 	return out, nil
 }

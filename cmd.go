@@ -62,6 +62,7 @@ type Cmd struct {
 	box    *Box
 	ctx    context.Context //nolint:containedctx // as os/exec does: it spans Start to Wait
 	attach string          // id of an execution to attach to, instead of starting one
+	from   AttachOptions   // with attach
 	main   bool            // the main command of a job
 
 	proc    *guest.Process
@@ -91,8 +92,11 @@ func (b *Box) Main(ctx context.Context) *Cmd {
 // Start replays its kept output from the beginning and follows it; when bytes
 // were dropped because they were too many, what is left is replayed. The error
 // of Start is [ErrNotFound] when the box does not know the id, or no longer.
-func (b *Box) Attach(ctx context.Context, executionID string) *Cmd {
-	return &Cmd{box: b, ctx: ctx, attach: executionID}
+// At most one AttachOptions may be given.
+//
+// Signal, Kill, Resize and ID need no Start here.
+func (b *Box) Attach(ctx context.Context, executionID string, o ...AttachOptions) *Cmd {
+	return &Cmd{box: b, ctx: ctx, attach: executionID, from: attachOption(o)}
 }
 
 // String is the command line, for people.
@@ -122,8 +126,7 @@ func (c *Cmd) start() (err error) {
 	case c.main:
 		c.proc, err = c.startMain()
 	case c.attach != "":
-		client := guest.NewClient(c.box.shim().Dial)
-		c.proc, err = client.Attach(c.ctx, c.attach, guest.AttachOptions{Stdin: c.Stdin != nil})
+		c.proc, err = c.startAttach()
 	default:
 		c.proc, err = c.startCommand()
 	}
@@ -336,10 +339,11 @@ func (c *Cmd) outPipe(to *io.Writer, name string) (io.ReadCloser, error) {
 	return r, nil
 }
 
-// ID of the execution in the box, for [Box.Attach]. Empty before Start.
+// ID of the execution in the box, for [Box.Attach]. Empty before Start, unless
+// Attach was given it.
 func (c *Cmd) ID() string {
 	if c.proc == nil {
-		return ""
+		return c.attach
 	}
 	return c.proc.ID()
 }
@@ -347,28 +351,36 @@ func (c *Cmd) ID() string {
 // Signal sends a signal to the command's process. A command that has ended is
 // no error.
 func (c *Cmd) Signal(sig syscall.Signal) error {
-	return c.control(func() error { return c.proc.Signal(int(sig)) })
+	return c.control(func(ctx context.Context, g *guest.Client) error { return g.Signal(ctx, c.ID(), int(sig)) })
 }
 
 // Kill ends the command and everything it started, daemons included.
 func (c *Cmd) Kill() error {
-	return c.control(func() error { return c.proc.Kill() })
+	return c.control(func(ctx context.Context, g *guest.Client) error { return g.Kill(ctx, c.ID()) })
 }
 
 // Resize sets the size of the command's terminal. The error is [ErrInvalid]
 // when it has none.
 func (c *Cmd) Resize(rows, cols uint16) error {
-	return c.control(func() error { return c.proc.Resize(guest.Size{Rows: rows, Cols: cols}) })
+	return c.control(func(ctx context.Context, g *guest.Client) error {
+		return g.Resize(ctx, c.ID(), guest.Size{Rows: rows, Cols: cols})
+	})
 }
 
-func (c *Cmd) control(f func() error) error {
-	if c.proc == nil {
+// controlTimeout bounds Signal, Kill and Resize, which take no context: the
+// agent answers them at once, or the box is gone.
+const controlTimeout = 10 * time.Second
+
+func (c *Cmd) control(f func(context.Context, *guest.Client) error) error {
+	switch {
+	case c.ID() == "":
 		return errors.New("boxlite: command not started")
-	}
-	if closed(c.done) {
+	case c.proc != nil && closed(c.done):
 		return nil
 	}
-	return c.box.fail("exec", guestErr(f()))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), controlTimeout)
+	defer cancel()
+	return c.box.fail("exec", guestErr(f(ctx, guest.NewClient(c.box.shim().Dial))))
 }
 
 func closed(c <-chan struct{}) bool {

@@ -53,7 +53,10 @@ type Execution struct {
 	TTY     bool      `json:"tty,omitempty"`
 	Started time.Time `json:"started"`
 	// ExitCode is nil while it runs.
-	ExitCode *int `json:"exit_code,omitempty"`
+	ExitCode *int      `json:"exit_code,omitempty"`
+	Signal   int       `json:"signal,omitempty"` // that ended it
+	Cause    Cause     `json:"cause,omitempty"`  // empty while it runs
+	Ended    time.Time `json:"ended,omitzero"`
 }
 
 // Info describes a runtime.

@@ -17,6 +17,8 @@ const (
 	maxDiskGB        = 1 << 10
 	maxArgs          = 4096
 	maxArgBytes      = 1 << 20 // all arguments and environment together
+	maxLabels        = 64
+	maxLabelBytes    = 16 << 10 // they travel with every listing
 )
 
 // BoxOptions says what box to create. The zero value of each field works.
@@ -66,6 +68,10 @@ type BoxOptions struct {
 
 	// TTY runs the main command on a terminal.
 	TTY bool `json:"tty,omitempty"`
+
+	// Labels are the caller's own notes on the box. Boxlite keeps them and
+	// reads none. At most 64, keys and values together 16 KiB.
+	Labels map[string]string `json:"labels,omitempty"`
 
 	// Hostname of the box. Empty means its id.
 	Hostname string `json:"hostname,omitempty"`
@@ -154,7 +160,24 @@ func (o *BoxOptions) check() error {
 	if err := checkArgs(append(append([]string{}, o.Entrypoint...), o.Cmd...), o.Env); err != nil {
 		return err
 	}
+	if err := checkLabels(o.Labels); err != nil {
+		return err
+	}
 	return o.Security.check()
+}
+
+func checkLabels(labels map[string]string) error {
+	size := 0
+	for k, v := range labels {
+		if k == "" {
+			return fmt.Errorf("%w: a label without a key", ErrInvalid)
+		}
+		size += len(k) + len(v)
+	}
+	if len(labels) > maxLabels || size > maxLabelBytes {
+		return fmt.Errorf("%w: %d labels of %d bytes: give at most %d of %d", ErrInvalid, len(labels), size, maxLabels, maxLabelBytes)
+	}
+	return nil
 }
 
 func (s *SecurityOptions) check() error {

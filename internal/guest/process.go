@@ -22,6 +22,7 @@ type Process struct {
 	exec   Execution
 	stdin  stdin
 
+	onGap            func(Gap)
 	lostOut, lostErr int64 // written by Copy alone
 }
 
@@ -129,6 +130,10 @@ func (p *Process) exit(x *Exit) error {
 // them. It is valid after Copy.
 func (p *Process) Lost() (stdout, stderr int64) { return p.lostOut, p.lostErr }
 
+// OnGap sets what Copy calls when output is missing, at its place between the
+// writes. It is called before Copy.
+func (p *Process) OnGap(f func(Gap)) { p.onGap = f }
+
 func (p *Process) gap() error {
 	var g Gap
 	if err := p.s.wire.JSON(&g); err != nil {
@@ -141,6 +146,9 @@ func (p *Process) gap() error {
 		p.lostErr += g.To - g.From
 	} else {
 		p.lostOut += g.To - g.From
+	}
+	if p.onGap != nil {
+		p.onGap(g)
 	}
 	return nil
 }
