@@ -19,7 +19,7 @@ const (
 var ErrPolicy = errors.New("invalid network policy")
 
 // maxRules bounds the work of one decision: with a thousand names it takes some
-// ten microseconds, which is little beside a connection.
+// thirty microseconds, which is little beside a connection.
 const maxRules = 1024
 
 // Policy is what a box may reach. The zero value allows the public internet and
@@ -125,3 +125,26 @@ func (v Verdict) String() string {
 
 func deny(rule string, why Reason) Verdict { return Verdict{Deny, rule, why} }
 func allow(rule string) Verdict            { return Verdict{Action: Allow, Rule: rule} }
+
+// Fix says what the owner of the box can do about a refusal, or nothing.
+func (r Reason) Fix() string {
+	switch r {
+	case ReasonNotAllowed:
+		return "allow its name or its address"
+	case ReasonLoopback, ReasonPrivate, ReasonMetadata, ReasonMulticast, ReasonReserved:
+		return "allow its address, or a prefix of such addresses; a name does not open it"
+	case ReasonHost:
+		return "allow this very address"
+	case ReasonAlias:
+		return "allow " + HostAlias + " and the port"
+	case ReasonDNS:
+		return "use the resolver of the box, or allow the address and port of this one"
+	case ReasonUDP, ReasonQUIC:
+		return "allow udp: and the name, which opens all hosts behind its addresses"
+	case ReasonNoName:
+		return "allow its address"
+	case ReasonName:
+		return "look up the name that is used, and allow it"
+	}
+	return ""
+}
