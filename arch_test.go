@@ -73,7 +73,10 @@ var layers = map[string]layer{
 	"cmd/boxlite-agent": {ours: "internal/agent internal/guest"},
 
 	"examples": {ours: "boxlite gvisor"},
-	"test":     {ours: "boxlite gvisor internal/hostos internal/testenv"},
+	"test": {
+		ours:    "boxlite egress gvisor internal/hostos internal/testenv",
+		outside: "golang.org/x/net/dns/dnsmessage golang.org/x/sys",
+	},
 
 	"internal/gotest":  {},
 	"internal/mkimage": {outside: "github.com/google/go-containerregistry github.com/klauspost/compress"},

@@ -8,6 +8,11 @@ if unshare -Urmpnf true 2>/dev/null; then
 else
 	echo "test: no user namespaces here, so no tests with real boxes"
 fi
+if unshare -n ip link add test0 type veth peer name test1 2>/dev/null; then
+	require=netlab,$require
+else
+	echo "test: not root, or no veth here, so no tests in a laboratory of networks"
+fi
 echo "test: required: $require"
 BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_IMAGES=$PWD/build/images \
 	go run ./internal/gotest -count 1 -timeout 20m ./...

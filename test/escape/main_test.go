@@ -4,7 +4,13 @@ package escape
 import (
 	"testing"
 
+	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/test/boxtest"
+	"github.com/boxlite-go/boxlite/test/netlab"
 )
 
-func TestMain(m *testing.M) { boxtest.Main(m) }
+func TestMain(m *testing.M) {
+	boxlite.RunHelper(boxtest.Engine)
+	netlab.Enter()
+	boxtest.Main(m)
+}

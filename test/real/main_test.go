@@ -5,7 +5,13 @@ package real
 import (
 	"testing"
 
+	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/test/boxtest"
+	"github.com/boxlite-go/boxlite/test/netlab"
 )
 
-func TestMain(m *testing.M) { boxtest.Main(m) }
+func TestMain(m *testing.M) {
+	boxlite.RunHelper(boxtest.Engine)
+	netlab.Enter()
+	boxtest.Main(m)
+}
