@@ -101,7 +101,12 @@ func (e *Engine) start(ctx context.Context, s engine.Spec) (_ *machine, err erro
 		return nil, err
 	}
 	defer layer.Close()
-	m, err := e.launch(s, agent, layer)
+	volumes, err := openVolumes(s.Volumes)
+	if err != nil {
+		return nil, err
+	}
+	defer volumes.close()
+	m, err := e.launch(s, agent, layer, volumes)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +116,9 @@ func (e *Engine) start(ctx context.Context, s engine.Spec) (_ *machine, err erro
 		m.kill()
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
+		}
+		if cause := m.files.failure(); cause != nil {
+			return nil, diagnoseBoot(cause, cause.Error())
 		}
 		return nil, diagnoseBoot(errors.Join(err, m.lastWords()), m.proc.words.String())
 	}
@@ -130,5 +138,5 @@ func checkSpec(s engine.Spec) error {
 	case s.DiskSize <= 0, s.Memory <= 0, s.CPUs <= 0:
 		return fmt.Errorf("sizes of %s are not all positive: disk %d, memory %d, cpus %d", s.ID, s.DiskSize, s.Memory, s.CPUs)
 	}
-	return checkNIC(s.NIC)
+	return errors.Join(checkNIC(s.NIC), checkVolumes(s))
 }

@@ -29,10 +29,16 @@ const sentryArg0 = "boxlite-sentry"
 
 // RunHelper implements engine.Helper.
 func (*Engine) RunHelper() {
-	if len(os.Args) < 4 || os.Args[0] != sentryArg0 {
+	var code int
+	var err error
+	switch {
+	case len(os.Args) == 2 && os.Args[0] == goferArg0:
+		code, err = runGofer(os.Args[1])
+	case len(os.Args) >= 4 && os.Args[0] == sentryArg0:
+		code, err = runSentry(os.Args[1:])
+	default:
 		return
 	}
-	code, err := runSentry(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}

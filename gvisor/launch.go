@@ -42,7 +42,7 @@ func (v *invocation) arg(format string, a ...any) {
 }
 
 // launch starts a sentry that waits to be told to boot.
-func (e *Engine) launch(s engine.Spec, agent *os.File, l *layer) (*machine, error) {
+func (e *Engine) launch(s engine.Spec, agent *os.File, l *layer, v *volumes) (*machine, error) {
 	var u undo.Stack
 	defer u.Run()
 	own := func(f *os.File, err error) (*os.File, error) { // a file only the sentry needs
@@ -89,34 +89,39 @@ func (e *Engine) launch(s engine.Spec, agent *os.File, l *layer) (*machine, erro
 	u.Add(func() { listener.Close() })
 	keep.Add(ctl.close)
 
-	var v invocation
+	var cli invocation
 	debug, err := own(e.debugLog(s.ID))
 	if err != nil {
 		return nil, err
 	}
 	logFD := 0
 	if debug != nil {
-		logFD = v.fd(debug)
+		logFD = cli.fd(debug)
 	}
-	v.config(s)
-	v.boot(s, bootFiles{rootfs, agent, upper, spec, null, bootedW, listener, agentEnd}, l)
+	cli.config(s)
+	cli.boot(s, bootFiles{rootfs, agent, upper, spec, null, bootedW, listener, agentEnd, v.sentry}, l)
 
 	cgroup, err := hostos.NewCgroup(s.ID, hostLimits(s))
 	if err != nil {
 		return nil, err
 	}
 	keep.Add(func() { _ = cgroup.Remove() })
+	files, err := v.serve(cgroup)
+	if err != nil {
+		return nil, err
+	}
+	keep.Add(files.kill)
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = append([]string{sentryArg0, strconv.Itoa(len(v.files)), strconv.Itoa(logFD)}, v.args...)
+	cmd.Args = append([]string{sentryArg0, strconv.Itoa(len(cli.files)), strconv.Itoa(logFD)}, cli.args...)
 	cmd.Env = sentryEnv
-	cmd.ExtraFiles = v.files
+	cmd.ExtraFiles = cli.files
 	cmd.SysProcAttr = sysProcAttr(s.Reduced)
 	p, err := spawn(cmd, func(start func() error) error { return cgroup.Around(cmd.SysProcAttr, start) })
 	if err != nil {
 		return nil, diagnoseSpawn(fmt.Errorf("sentry: %w", err), s.Reduced)
 	}
 	keep.Keep()
-	return newMachine(e.log, s, p, ctl, guest, ready, cgroup), nil
+	return newMachine(e.log, s, parts{p, files, ctl, guest, ready, cgroup}), nil
 }
 
 // config adds gVisor's configuration.
@@ -139,6 +144,7 @@ func (v *invocation) config(s engine.Spec) {
 // bootFiles are what a sentry is given.
 type bootFiles struct {
 	rootfs, agent, upper, spec, null, booted, listener, agentEnd *os.File
+	volumes                                                      []*os.File // connections to the gofer
 }
 
 // boot adds the boot command.
@@ -156,7 +162,12 @@ func (v *invocation) boot(s engine.Spec, f bootFiles, l *layer) {
 	v.arg("--total-host-memory=%d", s.Memory)
 	v.arg("--io-fds=%d", v.fd(f.rootfs))
 	v.arg("--io-fds=%d", v.fd(f.agent))
-	v.arg("--gofer-mount-confs=erofs:anon:size=%d,erofs:none", s.DiskSize)
+	confs := fmt.Sprintf("erofs:anon:size=%d,erofs:none", s.DiskSize)
+	for _, c := range f.volumes {
+		v.arg("--io-fds=%d", v.fd(c))
+		confs += ",lisafs:none"
+	}
+	v.arg("--gofer-mount-confs=%s", confs)
 	v.arg("--gofer-filestore-fds=%d", v.fd(f.upper))
 	v.arg("--start-sync-fd=%d", v.fd(f.booted))
 	v.arg("--controller-fd=%d", v.fd(f.listener))
@@ -220,12 +231,17 @@ func specFile(s engine.Spec) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.MemfdCreate("spec", unix.MFD_CLOEXEC)
+	return memFile("spec", b)
+}
+
+// memFile is a file in memory, to be read from its start.
+func memFile(name string, content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("memfd: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "spec")
-	if _, err := f.ReadFrom(bytes.NewReader(b)); err != nil {
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.ReadFrom(bytes.NewReader(content)); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -19,17 +19,23 @@ import (
 	"github.com/boxlite-go/boxlite/internal/hostos"
 )
 
+// parts are what a machine is made of.
+type parts struct {
+	proc   *process      // the sentry
+	files  *goferProcess // nil without volumes
+	ctl    *control
+	agent  *net.UnixConn // control socket of the agent: a stream a message
+	ready  *os.File      // one byte when the sentry waits for its orders
+	cgroup *hostos.Cgroup
+}
+
 // machine is one sentry and our ends of what connects us.
 type machine struct {
-	log    *slog.Logger
-	spec   engine.Spec
-	proc   *process
-	ctl    *control
-	ready  *os.File // one byte when the sentry waits for its orders
-	cgroup *hostos.Cgroup
+	log  *slog.Logger
+	spec engine.Spec
+	parts
 
 	dialing chan struct{} // holds the one right to send on agent
-	agent   *net.UnixConn // control socket of the agent: a stream a message
 
 	saving chan struct{} // holds the one right to save
 
@@ -50,24 +56,22 @@ var (
 )
 
 // newMachine takes all it is given.
-func newMachine(l *slog.Logger, s engine.Spec, p *process, ctl *control, agent *net.UnixConn, ready *os.File, cg *hostos.Cgroup) *machine {
+func newMachine(l *slog.Logger, s engine.Spec, p parts) *machine {
 	m := &machine{
 		log:     l.With(slog.String("box", s.ID)),
 		spec:    s,
-		proc:    p,
-		ctl:     ctl,
-		ready:   ready,
-		cgroup:  cg,
-		agent:   agent,
+		parts:   p,
 		dialing: make(chan struct{}, 1),
 		saving:  make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
 	var watch sync.WaitGroup
 	watch.Go(m.watchMemory)
+	watch.Go(m.watchFiles)
 	// Ends with the sentry; done says so.
 	go func() {
-		<-p.exited
+		<-p.proc.exited
+		m.files.kill()
 		watch.Wait()
 		m.cleanUp()
 		close(m.done)
@@ -158,7 +162,7 @@ func (m *machine) awaitAgent(ctx context.Context) error {
 func (m *machine) awaitSentry() error {
 	var beside sync.WaitGroup // what need not wait for the sentry to come up
 	var entered, told error
-	beside.Go(func() { entered = m.cgroup.Enter(m.proc.cmd.Process.Pid) })
+	beside.Go(func() { entered = m.cgroup.Enter(append(m.files.pids(), m.proc.cmd.Process.Pid)...) })
 	beside.Go(func() { told = m.ctl.calls.Call(boot.ContMgrSetNetworkArgs, networkArgs(m.spec.NIC), nil) })
 	var one [1]byte
 	_, err := io.ReadFull(m.ready, one[:])

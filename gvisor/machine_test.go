@@ -29,10 +29,14 @@ func spec(tb testing.TB) engine.Spec {
 	}
 }
 
+func newEngine(tb testing.TB) *gvisor.Engine {
+	return gvisor.New(gvisor.Options{CacheDir: tb.TempDir()})
+}
+
 // start boots a machine that ends with the test.
 func start(tb testing.TB, s engine.Spec) engine.Machine {
 	tb.Helper()
-	m, err := gvisor.New(gvisor.Options{CacheDir: tb.TempDir()}).Start(tb.Context(), s)
+	m, err := newEngine(tb).Start(tb.Context(), s)
 	if err != nil {
 		tb.Fatal(err)
 	}

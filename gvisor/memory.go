@@ -51,7 +51,9 @@ func offerCommands(there []int) {
 // from the candidates.
 func (m *machine) spareAgent(there []int) {
 	pid := m.proc.cmd.Process.Pid
-	_ = setOOMScore(pid, scoreSentry)
+	for _, p := range append(m.files.pids(), pid) {
+		_ = setOOMScore(p, scoreSentry)
+	}
 	for _, child := range hostos.Descendants(pid) {
 		if slices.Contains(there, child) {
 			continue

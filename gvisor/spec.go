@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"fmt"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"gvisor.dev/gvisor/runsc/specutils"
@@ -61,8 +62,23 @@ var commandCapabilities = []string{
 	"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
 }
 
-// mounts lists what lies on top of the root.
+// mounts lists what lies on top of the root. The sentry mounts them in the
+// order of the lengths of their paths.
 func mounts(s engine.Spec) []specs.Mount {
+	own := ownMounts(s)
+	// Ours come last: a box may have put a symbolic link where a volume goes
+	// the next time, and must not so cover what it is held by.
+	longest := 0
+	for _, v := range s.Volumes {
+		longest = max(longest, len(v.Guest))
+	}
+	for i := range own {
+		own[i].Destination = strings.Repeat("/", longest) + own[i].Destination
+	}
+	return append(own, volumeMounts(s.Volumes)...)
+}
+
+func ownMounts(s engine.Spec) []specs.Mount {
 	return []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc"},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},

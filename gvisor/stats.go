@@ -17,14 +17,17 @@ func (m *machine) Stats(context.Context) (engine.Stats, error) {
 	}
 	u := m.cgroup.Usage()
 	s := engine.Stats{
-		CPU:         u.CPU,
 		Memory:      u.Memory,
 		MemoryLimit: m.spec.Memory,
 		OOMKills:    u.OOMKills,
 		PID:         m.proc.cmd.Process.Pid,
 	}
-	if !u.HasCPU {
-		s.CPU = hostos.TreeCPU(s.PID)
+	if u.HasCPU {
+		s.CPU = u.CPU
+	} else {
+		for _, pid := range append(m.files.pids(), s.PID) {
+			s.CPU += hostos.TreeCPU(pid)
+		}
 	}
 	if u.Memory < 0 {
 		var g gauge

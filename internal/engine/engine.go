@@ -105,6 +105,10 @@ type Spec struct {
 	// refuses them. It is an explicit choice of the user; never set it as a
 	// fallback.
 	Reduced bool
+	// Volumes are directories and files of the host that the box sees. None
+	// needs another; of two that overlap, the one with the longer Guest lies
+	// on top.
+	Volumes []Volume
 	// NIC is the network of the box. Nil: it has the loopback device alone.
 	NIC *NIC `json:"-"`
 }

@@ -74,6 +74,9 @@ func (fake) Start(ctx context.Context, s engine.Spec) (engine.Machine, error) {
 	if err := os.MkdirAll(filepath.Join(root, "tmp"), 0o755); err != nil {
 		return nil, err
 	}
+	if err := linkVolumes(root, s.Volumes); err != nil {
+		return nil, fmt.Errorf("fake: %w", err)
+	}
 	m := &fakeMachine{memory: s.Memory, done: make(chan struct{})}
 	if err := m.spawn(bin, root); err != nil {
 		return nil, err
@@ -83,6 +86,30 @@ func (fake) Start(ctx context.Context, s engine.Spec) (engine.Machine, error) {
 		return nil, fmt.Errorf("fake: the agent does not serve: %w", err)
 	}
 	return m, nil
+}
+
+// linkVolumes stands in for mounts: commands find the host's files by links,
+// and may write them all.
+func linkVolumes(root string, vs []engine.Volume) error {
+	if err := engine.CheckVolumes(vs); err != nil {
+		return err
+	}
+	for _, v := range vs {
+		if _, err := os.Lstat(v.Host); err != nil {
+			return err
+		}
+		path := filepath.Join(root, v.Guest)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(path); err != nil { // a link of the run before
+			return err
+		}
+		if err := os.Symlink(v.Host, path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fakeMachine is one agent process.

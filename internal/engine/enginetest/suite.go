@@ -25,6 +25,7 @@ const (
 	DiskLimit Power = "disk"      // Spec.DiskSize holds
 	Memory    Power = "memory"    // Spec.Memory holds and is what the box sees
 	CPUs      Power = "cpus"      // Spec.CPUs is what the box sees
+	Volumes   Power = "volumes"   // every duty of engine.Volume
 )
 
 // Options say how to judge an engine.
@@ -64,6 +65,7 @@ func Run(t *testing.T, eng engine.Engine, o Options) {
 		{"CopyIn", copyInCases},
 		{"CopyOut", copyOutCases},
 		{"Files", fileCases},
+		{"Volumes", volumeCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {
