@@ -50,7 +50,8 @@ var recipes = []recipe{
 		name: "dev", // compilers and such, for tests that build software in a box
 		ref:  "boxlite-dev:latest",
 		packages: slices.Concat(essential, python, []string{
-			"binutils", "gcc", "git", "libc6-dev", "make", "patch", "procps", "sqlite3", "sudo", "xz-utils",
+			"binutils", "curl", "gcc", "git", "libc6-dev", "make", "patch", "procps", "python3-requests", "sqlite3", "sudo",
+			"xz-utils",
 		}),
 		links:  slices.Concat(pythonLinks, [][2]string{{"usr/bin/cc", "gcc"}}),
 		config: v1.Config{Env: []string{envPath, "LANG=C.UTF-8"}, Cmd: []string{"bash"}},
