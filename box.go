@@ -126,6 +126,7 @@ func (b *Box) Info(ctx context.Context) (BoxInfo, error) {
 	info := BoxInfo{
 		ID: b.id, Name: b.name, State: publicState(run.State), Reason: run.Reason, Options: b.options,
 		ImageDigest: row.Image, Engine: run.Engine, PID: run.PID, OOM: run.OOM,
+		Mounts:  mounted(b.options.Volumes, run.Volumes),
 		Created: b.created, Started: run.Started, Finished: run.Finished, Saved: run.Saved,
 		DiskBytes: diskBytes(shim.DiskDir(b.dir())),
 	}

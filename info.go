@@ -1,6 +1,9 @@
 package boxlite
 
-import "time"
+import (
+	"runtime/debug"
+	"time"
+)
 
 // State is what a box is doing.
 type State string
@@ -28,11 +31,14 @@ type BoxInfo struct {
 	PID         int        `json:"pid,omitempty"`       // host process that owns it, while it runs
 	ExitCode    *int       `json:"exit_code,omitempty"` // of the main command, once ended
 	OOM         bool       `json:"oom,omitempty"`       // the memory limit ended it
-	Created     time.Time  `json:"created"`
-	Started     time.Time  `json:"started,omitzero"`
-	Finished    time.Time  `json:"finished,omitzero"`
-	Saved       time.Time  `json:"saved,omitzero"` // when its files were last saved
-	DiskBytes   int64      `json:"disk_bytes"`     // saved writable layer on the host
+	// Mounts are the volumes as they were found when the box was last started:
+	// host paths without symbolic links, those of named volumes too.
+	Mounts    []Volume  `json:"mounts,omitempty"`
+	Created   time.Time `json:"created"`
+	Started   time.Time `json:"started,omitzero"`
+	Finished  time.Time `json:"finished,omitzero"`
+	Saved     time.Time `json:"saved,omitzero"` // when its files were last saved
+	DiskBytes int64     `json:"disk_bytes"`     // saved writable layer on the host
 }
 
 // Stats is what a running box uses of the host.
@@ -67,4 +73,18 @@ type Info struct {
 	Images  int           `json:"images"`
 	OS      string        `json:"os"`
 	Arch    string        `json:"arch"`
+}
+
+// version is set by the build of the product.
+var version = ""
+
+// Version of this boxlite.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "" {
+		return bi.Main.Version
+	}
+	return "(devel)"
 }

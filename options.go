@@ -83,6 +83,9 @@ type BoxOptions struct {
 	// AutoRemove deletes the box, with all it wrote, when it stops.
 	AutoRemove bool `json:"auto_remove,omitempty"`
 
+	// Volumes are directories and files of the host in the box, at most 64.
+	Volumes []Volume `json:"volumes,omitempty"`
+
 	// Security bounds what runs in the box. The zero value is
 	// [StandardSecurity].
 	Security SecurityOptions `json:"security"`
@@ -120,7 +123,10 @@ func MaximumSecurity() SecurityOptions {
 	return SecurityOptions{MaxOpenFiles: 1024, MaxFileSize: 1 << 30, MaxProcesses: 100}
 }
 
+// nameRE is what boxes and volumes may be called.
 var nameRE = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$`)
+
+const nameRule = "use letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 128"
 
 // withDefaults checks the options and fills in what was left out.
 func (o BoxOptions) withDefaults() (BoxOptions, error) {
@@ -143,7 +149,7 @@ func or(v, def int) int {
 func (o *BoxOptions) check() error {
 	switch {
 	case o.Name != "" && !nameRE.MatchString(o.Name):
-		return fmt.Errorf("%w: name %q: use letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 128", ErrInvalid, o.Name)
+		return fmt.Errorf("%w: name %q: %s", ErrInvalid, o.Name, nameRule)
 	case o.Image != "" && o.Rootfs != "":
 		return fmt.Errorf("%w: both image %q and rootfs %q: give one", ErrInvalid, o.Image, o.Rootfs)
 	case o.CPUs < 1 || o.CPUs > maxCPUs:
@@ -161,6 +167,9 @@ func (o *BoxOptions) check() error {
 		return err
 	}
 	if err := checkLabels(o.Labels); err != nil {
+		return err
+	}
+	if err := checkVolumes(o.Volumes); err != nil {
 		return err
 	}
 	return o.Security.check()

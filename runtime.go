@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -153,6 +152,9 @@ func (r *Runtime) dir(id string) string { return filepath.Join(r.home, "boxes", 
 // recover clears what dead processes left: directories without a row, states
 // of boxes whose shim is gone, boxes to be removed when they stop.
 func (r *Runtime) recover(ctx context.Context) error {
+	if err := r.openVolumes(); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(filepath.Join(r.home, "boxes"))
 	if err != nil {
 		return err
@@ -216,7 +218,7 @@ func (r *Runtime) recoverBare(ctx context.Context, id string) error {
 
 // Create makes a box and returns it. Nothing is pulled or started before its
 // first use. The error is [ErrInvalid] or [ErrExists] when the options are to
-// blame.
+// blame, [ErrNotFound] when a volume is missing on the host.
 func (r *Runtime) Create(ctx context.Context, o BoxOptions) (*Box, error) {
 	o, err := o.withDefaults()
 	if err == nil {
@@ -237,6 +239,11 @@ func (r *Runtime) create(ctx context.Context, o BoxOptions) (*Box, error) {
 	if err := r.open(); err != nil {
 		return nil, err
 	}
+	release, err := r.holdVolumes(o.Volumes)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	options, err := json.Marshal(o)
 	if err != nil {
 		return nil, err
@@ -426,18 +433,4 @@ func (r *Runtime) open() error {
 		return ErrRuntimeClosed
 	}
 	return nil
-}
-
-// version is set by the build of the product.
-var version = ""
-
-// Version of this boxlite.
-func Version() string {
-	if version != "" {
-		return version
-	}
-	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "" {
-		return bi.Main.Version
-	}
-	return "(devel)"
 }

@@ -74,6 +74,9 @@ func (b *Box) spawn(ctx context.Context, foreground bool) error {
 		return err
 	}
 	spec := b.spec(img)
+	if spec.Machine.Volumes, err = b.rt.resolveVolumes(b.options.Volumes); err != nil {
+		return err
+	}
 	spec.Attached = spec.Attached || foreground // whoever runs the main command must be there
 	if b.options.job() && !foreground {
 		main, err := b.mainCommand(nil)

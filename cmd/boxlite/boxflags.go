@@ -32,6 +32,7 @@ type boxFlags struct {
 	memory     int
 	disk       int
 	pull       string
+	volumes    []string
 	security   securityFlags
 	process    processFlags
 }
@@ -46,6 +47,7 @@ func (f *boxFlags) register(cmd *cobra.Command) {
 	fs.Var(number(&f.cpus, "N", 1, maxCPUs, parseInt), "cpus", "processors (default 1)")
 	fs.VarP(number(&f.memory, "MIB", minMemoryMiB, maxMemoryMiB, parseMiB), "memory", "m", "memory in MiB, or as in 512m, 2g (default 512)")
 	fs.Var(number(&f.disk, "GB", 1, maxDiskGB, parseGB), "disk-size", "most the box may write, in GB (default 10)")
+	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "mount a path of the host, or a volume by its name, as `HOST:PATH[:ro|rw]`; repeat")
 	fs.StringVar(&f.pull, "pull", "missing", "`WHEN` to pull the image: always, missing or never")
 	_ = cmd.RegisterFlagCompletionFunc("pull", cobra.FixedCompletions([]string{"always", "missing", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	f.security.register(cmd)
@@ -80,6 +82,9 @@ func (f *boxFlags) options(cmd *cobra.Command, args []string) (boxlite.BoxOption
 	}
 	o.Cmd = args
 	o.Env = f.process.environment()
+	if o.Volumes, err = volumes(f.volumes); err != nil {
+		return o, err
+	}
 	if o.Entrypoint, err = words(f.entrypoint); err != nil {
 		return o, usagef("--entrypoint: %w", err)
 	}

@@ -22,6 +22,7 @@ type inspectView struct {
 	Config     configView
 	Resources  resourcesView
 	Security   securityView
+	Mounts     []mountView
 	AutoRemove bool
 	Detach     bool
 	DiskBytes  int64
@@ -154,6 +155,7 @@ func viewOf(i boxlite.BoxInfo) inspectView {
 			MaxOpenFiles: sec.MaxOpenFiles, MaxFileSize: sec.MaxFileSize, MaxProcesses: sec.MaxProcesses,
 			MaxMemory: sec.MaxMemory, ReducedIsolation: sec.ReducedIsolation,
 		},
+		Mounts:     mountsOf(i),
 		AutoRemove: o.AutoRemove, Detach: o.Detach, DiskBytes: i.DiskBytes, SavedAt: optional(i.Saved),
 		Executions: []executionView{},
 	}

@@ -63,6 +63,9 @@ func reference() []byte {
 		for _, cmd := range root.Commands() {
 			if cmd.GroupID == group.ID && cmd.Name() != "help" {
 				describe(&b, cmd)
+				for _, sub := range cmd.Commands() {
+					describe(&b, sub)
+				}
 			}
 		}
 	}

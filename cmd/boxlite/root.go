@@ -68,6 +68,7 @@ func (a *app) root() *cobra.Command {
 	a.globals.register(root)
 	root.AddGroup(&cobra.Group{ID: "box", Title: "Boxes:"},
 		&cobra.Group{ID: "image", Title: "Images:"},
+		&cobra.Group{ID: "volume", Title: "Volumes:"},
 		&cobra.Group{ID: "system", Title: "This machine:"})
 	root.SetHelpCommandGroupID("system")
 	root.SetCompletionCommandGroupID("system")
@@ -83,6 +84,7 @@ func (a *app) root() *cobra.Command {
 		a.cpCommand(), a.logsCommand(), a.statsCommand())
 	add("image", a.pullCommand(), a.imagesCommand(), a.rmiCommand(), a.pruneCommand(),
 		a.importCommand(), a.loadCommand(), a.saveCommand())
+	add("volume", a.volumeCommand())
 	add("system", a.infoCommand(), a.doctorCommand(), a.versionCommand())
 	return root
 }

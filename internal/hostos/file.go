@@ -3,6 +3,9 @@ package hostos
 import (
 	"os"
 	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // WriteFileAtomic puts data at path so that a crash at any moment leaves the
@@ -46,6 +49,21 @@ func replace(path string, data []byte, perm os.FileMode, sync func(*os.File) err
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// Born tells when the file at path, which may be a symbolic link, was made;
+// where the file system does not know, when it was last changed.
+func Born(path string) (time.Time, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME|unix.STATX_MTIME, &st)
+	if err != nil {
+		return time.Time{}, &os.PathError{Op: "statx", Path: path, Err: err}
+	}
+	t := st.Btime
+	if st.Mask&unix.STATX_BTIME == 0 {
+		t = st.Mtime
+	}
+	return time.Unix(t.Sec, int64(t.Nsec)), nil
 }
 
 // SyncDir makes the names in dir durable.

@@ -197,7 +197,7 @@ func (o *owner) begin() (err error) {
 	o.update(func(r *Run) {
 		*r = Run{
 			State: Starting, PID: os.Getpid(), Engine: o.eng.Name(), BootID: hostos.BootID(), Started: time.Now(),
-			Reduced: o.spec.Machine.Reduced, Attached: o.spec.Attached, Saved: r.Saved,
+			Reduced: o.spec.Machine.Reduced, Attached: o.spec.Attached, Volumes: o.spec.Machine.Volumes, Saved: r.Saved,
 		}
 	})
 	return o.listen()

@@ -63,19 +63,20 @@ const (
 // Run is the file a shim keeps about its box. It is true only together with
 // the lock: [Read] puts both together.
 type Run struct {
-	State    State       `json:"state"`
-	PID      int         `json:"pid"` // of the shim
-	Machine  int         `json:"machine"`
-	Engine   string      `json:"engine"`
-	Reduced  bool        `json:"reduced,omitempty"`
-	Attached bool        `json:"attached,omitempty"`
-	BootID   string      `json:"boot_id"` // of the host
-	Started  time.Time   `json:"started"`
-	Finished time.Time   `json:"finished"`
-	Saved    time.Time   `json:"saved"`          // when the writable layer was last saved
-	Exit     *guest.Exit `json:"exit,omitempty"` // of the main command
-	Reason   string      `json:"reason,omitempty"`
-	OOM      bool        `json:"oom,omitempty"`
+	State    State           `json:"state"`
+	PID      int             `json:"pid"` // of the shim
+	Machine  int             `json:"machine"`
+	Engine   string          `json:"engine"`
+	Reduced  bool            `json:"reduced,omitempty"`
+	Attached bool            `json:"attached,omitempty"`
+	Volumes  []engine.Volume `json:"volumes,omitempty"`
+	BootID   string          `json:"boot_id"` // of the host
+	Started  time.Time       `json:"started"`
+	Finished time.Time       `json:"finished"`
+	Saved    time.Time       `json:"saved"`          // when the writable layer was last saved
+	Exit     *guest.Exit     `json:"exit,omitempty"` // of the main command
+	Reason   string          `json:"reason,omitempty"`
+	OOM      bool            `json:"oom,omitempty"`
 }
 
 // Active tells whether a process stands behind the state.
