@@ -48,7 +48,7 @@ var layers = map[string]layer{
 	},
 	"internal/vnet": {
 		ours:    "egress internal/hostos internal/undo",
-		outside: "golang.org/x/sys gvisor.dev/gvisor/pkg",
+		outside: "golang.org/x/net/dns/dnsmessage golang.org/x/sys gvisor.dev/gvisor/pkg",
 	},
 	"gvisor": {
 		ours:    "internal/agentbin internal/engine internal/erofs internal/guest internal/hostos internal/undo",

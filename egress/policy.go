@@ -98,8 +98,10 @@ const (
 
 	ReasonRecord Reason = "record type"
 	ReasonLimit  Reason = "too many at once"
-	ReasonSecret Reason = "a secret is not for this host"
+	ReasonSecret Reason = "the secret is for other hosts, or for https only"
 	ReasonSource Reason = "not the address of the box"
+
+	ReasonAuthority Reason = "the program does not trust the certificate authority of the box"
 )
 
 // What Verdict.Rule says where no rule decided.

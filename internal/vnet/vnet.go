@@ -3,7 +3,6 @@ package vnet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -33,23 +32,6 @@ type Config struct {
 	// Logger gets what we go on in spite of. Nil is silent.
 	Logger *slog.Logger
 }
-
-// Secret is a value that the box never sees. It prints without its value.
-type Secret struct {
-	Name        string
-	Value       string
-	Placeholder string   // what the box has instead
-	Hosts       []string // canonical names that may get the value
-}
-
-// String returns the name and the hosts.
-func (s Secret) String() string { return fmt.Sprintf("%s for %v", s.Name, s.Hosts) }
-
-// GoString is String, so that %#v does not show the value either.
-func (s Secret) GoString() string { return s.String() }
-
-// LogValue is String, for slog.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Port is a port of the box that is reached through one of the host.
 type Port struct {
