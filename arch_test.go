@@ -51,8 +51,9 @@ var layers = map[string]layer{
 		outside: "golang.org/x/net/dns/dnsmessage golang.org/x/sys gvisor.dev/gvisor/pkg",
 	},
 	"gvisor": {
-		ours:    "internal/agentbin internal/engine internal/erofs internal/guest internal/hostos internal/undo",
-		outside: "github.com/google/subcommands github.com/opencontainers/runtime-spec golang.org/x/sys gvisor.dev/gvisor",
+		ours: "internal/agentbin internal/engine internal/erofs internal/guest internal/hostos internal/undo",
+		outside: "github.com/google/subcommands github.com/opencontainers/runtime-spec golang.org/x/sys gvisor.dev/gvisor " +
+			"google.golang.org/protobuf/proto",
 	},
 	"internal/testenv": {ours: "gvisor internal/engine"},
 

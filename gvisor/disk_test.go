@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,6 +86,73 @@ func TestUnsavedChangesAreLost(t *testing.T) {
 	}
 }
 
+// TestSaveOfTheSameIsNone also shows what counts as a change.
+func TestSaveOfTheSameIsNone(t *testing.T) {
+	testenv.NeedGVisor(t)
+	s := spec(t)
+	m := start(t, s)
+	sh(t, m, "cd /root; for i in $(seq 200); do echo $i >f$i; done; mkdir d; mkfifo p; echo x >$(printf %0200d 1)")
+	saveIt(t, m)
+	saved := disk(t, s.Disk)
+	for range 3 {
+		if got := saveIt(t, m); !got.Unchanged {
+			t.Error("save of a box at rest: got a change, want none")
+		}
+	}
+	sh(t, m, "cat /root/f1 >/dev/null; ls -R /root >/dev/null")
+	if got := saveIt(t, m); !got.Unchanged {
+		t.Error("save after reading: got a change, want none")
+	}
+	if now := disk(t, s.Disk); now != saved {
+		t.Errorf("disk after saves of the same: got\n%s\nwant\n%s", now, saved)
+	}
+	for _, change := range []string{
+		"chmod 600 /root/f1", "chown 5 /root/f2", "mv /root/f3 /root/g3", "mkdir /root/e", "rmdir /root/e",
+		"ln /root/f4 /root/h4", "ln -s f4 /root/s4", "touch -d '2001-01-01 00:00:00' /root/f5", "rm /root/f6",
+		"rm /lower/deleted", "echo y >/root/f7", "truncate -s 1000000000 /root/f8", "echo z | dd of=/root/f9 conv=notrunc 2>/dev/null",
+	} {
+		sh(t, m, change)
+		if got := saveIt(t, m); got.Unchanged {
+			t.Errorf("save after %q: got no change, want one", change)
+		}
+	}
+}
+
+// disk lists a disk with sizes.
+func disk(tb testing.TB, dir string) string {
+	tb.Helper()
+	var out strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err == nil && !d.IsDir() {
+			fmt.Fprintln(&out, path, fi.Size(), fi.ModTime())
+		}
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return out.String()
+}
+
+// TestActivity is what tells a box at rest from one that may have changed.
+func TestActivity(t *testing.T) {
+	testenv.NeedGVisor(t)
+	m := start(t, spec(t))
+	d := m.(engine.DiskSaver)
+	before := d.Activity()
+	if before == 0 {
+		t.Skip("needs a kernel that accounts for the time of threads (CONFIG_SCHED_INFO)")
+	}
+	sh(t, m, "true")
+	if after := d.Activity(); after == before {
+		t.Error("activity after a command: got the same as before")
+	}
+}
+
 func TestSaveWhileRunning(t *testing.T) {
 	testenv.NeedGVisor(t)
 	m := start(t, spec(t))
@@ -115,7 +184,7 @@ func TestDamagedDiskIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := gvisor.New(gvisor.Options{CacheDir: t.TempDir()})
-	for _, name := range []string{man.Dir + "/pages", man.Dir + "/tree.tar", man.Dir + "/pages.meta", man.Dir + "/checkpoint", "layer.json"} {
+	for _, name := range []string{"segment-00000000", man.Dir + "/blocks", man.Dir + "/tree.tar", man.Dir + "/pages.meta", man.Dir + "/checkpoint", "layer.json"} {
 		path := filepath.Join(s.Disk, name)
 		whole, err := os.ReadFile(path)
 		if err != nil {
@@ -163,9 +232,17 @@ func TestLeftoversOfASaveAreRemoved(t *testing.T) {
 // save saves the disk of m.
 func save(tb testing.TB, m engine.Machine) {
 	tb.Helper()
-	if err := m.(engine.DiskSaver).SaveDisk(tb.Context()); err != nil {
+	saveIt(tb, m)
+}
+
+// saveIt saves the disk of m and says what that was like.
+func saveIt(tb testing.TB, m engine.Machine) engine.Saved {
+	tb.Helper()
+	s, err := m.(engine.DiskSaver).SaveDisk(tb.Context())
+	if err != nil {
 		tb.Fatal(err)
 	}
+	return s
 }
 
 // stop stops m in good order.
@@ -193,30 +270,81 @@ func names(tb testing.TB, dir string) []string {
 	return all
 }
 
-var updateLayer = flag.Bool("update-layer", false, "save testdata/layer with the gVisor linked here")
+var updateLayer = flag.Bool("update-layer", false, "save testdata/layer-format2 with the gVisor linked here")
 
 // A disk that was saved by an older version must load in every later one: if
 // this fails after a change of gVisor's version, old layers need a conversion.
+// The first format was saved by v0.0.0-20260905035102-160fafc42237.
 func TestOldLayerLoads(t *testing.T) {
 	testenv.NeedGVisor(t)
-	const golden = "testdata/layer"
-	s := spec(t)
+	const newest = "testdata/layer-format2"
 	if *updateLayer {
+		s := spec(t)
 		m := start(t, s)
 		sh(t, m, "cd /root; echo text > file; chmod 640 file; chown 3:4 file; ln file hard; ln -s file sym; rm /lower/deleted")
 		save(t, m)
 		stop(t, m)
-		if err := errors.Join(os.RemoveAll(golden), os.CopyFS(golden, os.DirFS(s.Disk))); err != nil {
+		if err := errors.Join(os.RemoveAll(newest), os.CopyFS(newest, os.DirFS(s.Disk))); err != nil {
 			t.Fatal(err)
 		}
-		s = spec(t)
 	}
-	if err := os.CopyFS(s.Disk, os.DirFS(golden)); err != nil {
-		t.Fatal(err)
+	for _, golden := range []string{"testdata/layer-format1", newest} {
+		t.Run(filepath.Base(golden), func(t *testing.T) {
+			s := spec(t)
+			if err := os.CopyFS(s.Disk, os.DirFS(golden)); err != nil {
+				t.Fatal(err)
+			}
+			look := func(m engine.Machine) {
+				t.Helper()
+				got := sh(t, m, "cd /root; cat hard sym; stat -c '%a %u %g %h' file; ls /lower")
+				if want := "text\ntext\n640 3 4 2\nchanged\ndir\ngone\nkept\n"; got != want {
+					t.Errorf("box with an old layer: got %q, want %q", got, want)
+				}
+			}
+			m := start(t, s)
+			look(m)
+			save(t, m)
+			stop(t, m)
+			look(start(t, s)) // saved again, in today's format
+		})
 	}
-	m := start(t, s)
-	got := sh(t, m, "cd /root; cat hard sym; stat -c '%a %u %g %h' file; ls /lower")
-	if want := "text\ntext\n640 3 4 2\nchanged\ndir\ngone\nkept\n"; got != want {
-		t.Errorf("box with an old layer: got %q, want %q", got, want)
+}
+
+// TestLayerOfAnotherVersion shows what is looked at and what is said.
+func TestLayerOfAnotherVersion(t *testing.T) {
+	testenv.NeedGVisor(t)
+	for _, tt := range []struct{ name, from, to, says string }{
+		{"another gVisor, same format", `"engine":"unknown"`, `"engine":"v0.0.0-20200101000000-000000000000"`, ""},
+		{"newer format", `"format":2`, `"format":9`, "has format 9, this version reads 1 and 2: run the version of boxlite that saved it"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := spec(t)
+			if err := os.CopyFS(s.Disk, os.DirFS("testdata/layer-format2")); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(s.Disk, "layer.json")
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := strings.Replace(string(b), tt.from, tt.to, 1)
+			if changed == string(b) {
+				t.Fatalf("%s has no %s", b, tt.from)
+			}
+			if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			before := disk(t, s.Disk)
+			m, err := gvisor.New(gvisor.Options{CacheDir: t.TempDir()}).Start(t.Context(), s)
+			if err == nil {
+				stop(t, m)
+			}
+			if said := fmt.Sprint(err); (err == nil) != (tt.says == "") || !strings.Contains(said, tt.says) {
+				t.Errorf("start: got %v, want %q", err, tt.says)
+			}
+			if after := disk(t, s.Disk); after != before {
+				t.Errorf("disk after the start: got\n%s\nwant\n%s", after, before)
+			}
+		})
 	}
 }

@@ -98,20 +98,24 @@ func (e *Engine) start(ctx context.Context, s engine.Spec) (_ *machine, err erro
 	defer agent.Close()
 	layer, err := openLayer(s.Disk)
 	if err != nil {
-		return nil, err
+		return nil, keptLayer(s.Disk, err)
 	}
-	defer layer.Close()
 	volumes, err := openVolumes(s.Volumes)
 	if err != nil {
+		layer.Close()
 		return nil, err
 	}
 	defer volumes.close()
 	m, err := e.launch(s, agent, layer, volumes)
 	if err != nil {
+		layer.Close()
 		return nil, err
 	}
 	u.Add(m.kill)
-	if err := m.boot(ctx, layer); err != nil {
+	if err := m.boot(ctx); err != nil {
+		if errors.Is(err, ErrDamaged) {
+			return nil, keptLayer(s.Disk, err)
+		}
 		// The sentry's last words say more than the broken pipe we saw.
 		m.kill()
 		if cause := context.Cause(ctx); cause != nil {
@@ -124,6 +128,11 @@ func (e *Engine) start(ctx context.Context, s engine.Spec) (_ *machine, err erro
 	}
 	u.Keep()
 	return m, nil
+}
+
+// keptLayer says how to go on when a saved layer cannot be read.
+func keptLayer(disk string, err error) error {
+	return fmt.Errorf("%w; the files of the box are left as they are in %s: put back a copy of that directory, or remove the box", err, disk)
 }
 
 var idPattern = regexp.MustCompile(`^[a-z0-9]{1,32}$`)

@@ -41,7 +41,7 @@ func (v *invocation) arg(format string, a ...any) {
 	v.args = append(v.args, fmt.Sprintf(format, a...))
 }
 
-// launch starts a sentry that waits to be told to boot.
+// launch starts a sentry that waits to be told to boot. The machine takes l.
 func (e *Engine) launch(s engine.Spec, agent *os.File, l *layer, v *volumes) (*machine, error) {
 	var u undo.Stack
 	defer u.Run()
@@ -53,10 +53,6 @@ func (e *Engine) launch(s engine.Spec, agent *os.File, l *layer, v *volumes) (*m
 	}
 
 	rootfs, err := own(os.Open(s.Rootfs))
-	if err != nil {
-		return nil, err
-	}
-	upper, err := own(unlinkedFile(s.Disk))
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +95,7 @@ func (e *Engine) launch(s engine.Spec, agent *os.File, l *layer, v *volumes) (*m
 		logFD = cli.fd(debug)
 	}
 	cli.config(s)
-	cli.boot(s, bootFiles{rootfs, agent, upper, spec, null, bootedW, listener, agentEnd, v.sentry}, l)
+	cli.boot(s, bootFiles{rootfs, agent, l.upper, spec, null, bootedW, listener, agentEnd, v.sentry}, l)
 
 	cgroup, err := hostos.NewCgroup(s.ID, hostLimits(s))
 	if err != nil {
@@ -121,7 +117,7 @@ func (e *Engine) launch(s engine.Spec, agent *os.File, l *layer, v *volumes) (*m
 		return nil, diagnoseSpawn(fmt.Errorf("sentry: %w", err), s.Reduced)
 	}
 	keep.Keep()
-	return newMachine(e.log, s, parts{p, files, ctl, guest, ready, cgroup}), nil
+	return newMachine(e.log, s, parts{p, files, ctl, guest, ready, cgroup, l}), nil
 }
 
 // config adds gVisor's configuration.
@@ -176,7 +172,7 @@ func (v *invocation) boot(s engine.Spec, f bootFiles, l *layer) {
 		v.arg("--stdio-fds=%d", v.fd(f.null))
 	}
 	v.arg("--pass-fd=%d:3", v.fd(f.agentEnd))
-	for _, f := range l.files {
+	for _, f := range l.sentry {
 		v.arg("--fs-restore-fds=%d", v.fd(f))
 	}
 	v.arg("%s", s.ID)

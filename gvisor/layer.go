@@ -5,38 +5,55 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/boxlite-go/boxlite/internal/hostos"
+	"github.com/boxlite-go/boxlite/gvisor/internal/blocks"
 	"github.com/boxlite-go/boxlite/internal/undo"
 )
 
-// A saved layer is a directory of the disk, named by a manifest beside it
-// that is replaced at one moment: what it names is whole and on stable
-// storage. Everything else in the disk is a leftover.
+// A saved layer is a directory of the disk and segments beside it, named by a
+// manifest that is replaced at one moment: what it names is whole and on
+// stable storage. Everything else in the disk is a leftover.
 const (
 	manifestName = "layer.json"
 	layerPrefix  = "layer-"
-	// layerFormat is that of what gVisor saves (its file system checkpoint,
-	// version 1) and of our manifest together.
-	layerFormat = 1
+	// Formats of what gVisor saves (its file system checkpoint, version 1) and
+	// of our manifest together. The first had all contents in one file of the
+	// directory; it is read, and saved as the second.
+	formatWhole, formatBlocks = 1, 2
+	// The versions of gVisor's part.
+	checkpointVersion, metaVersion = 1, 1
 )
 
-// layerFiles are what gVisor saves, in the order it takes them: a list of what
-// follows, the tree as a tar without contents, where the contents are in the
-// pages, and the pages.
-var layerFiles = [...]string{"checkpoint", "tree.tar", "pages.meta", "pages"}
+// The files of a saved layer are what gVisor saves, in the order it takes
+// them: a list of what follows, the tree as a tar without contents, and where
+// the contents are in the pages. The last one is the pages themselves, or the
+// table of the blocks that hold them.
+const (
+	checkpointFile = iota
+	treeFile
+	metaFile
+	pagesFile
+	layerFiles
+)
+
+var layerNames = [...][layerFiles]string{
+	formatWhole:  {"checkpoint", "tree.tar", "pages.meta", "pages"},
+	formatBlocks: {"checkpoint", "tree.tar", "pages.meta", "blocks"},
+}
 
 // manifest describes a saved layer.
 type manifest struct {
-	Format int                       `json:"format"`
-	Engine string                    `json:"engine"` // version of gVisor, for people
-	Dir    string                    `json:"dir"`
-	Files  [len(layerFiles)]fileInfo `json:"files"`
+	Format   int                  `json:"format"`
+	Engine   string               `json:"engine"` // version of gVisor, for people
+	Dir      string               `json:"dir"`
+	Files    [layerFiles]fileInfo `json:"files"`
+	Segments []blocks.Segment     `json:"segments,omitempty"`
 }
 
 // fileInfo is what a saved file must be.
@@ -45,50 +62,116 @@ type fileInfo struct {
 	CRC  uint32 `json:"crc32c"`
 }
 
-// layer is a saved layer, open. Without files it is a fresh one. The zero
-// value is that.
+// layer is the writable layer of a machine: what of it is saved, and the file
+// that holds its contents while it runs.
 type layer struct {
-	manifest manifest
-	files    []*os.File
+	disk     string
+	manifest manifest       // of what is saved; the zero manifest: nothing
+	files    []*os.File     // what is saved, open; none: a fresh layer
+	sentry   []*os.File     // what the sentry begins with instead
+	ranges   []blocks.Range // of upper that have contents at the start
+	upper    *os.File       // contents, as long as the machine runs
+	tracker  *blocks.Tracker
+	seed     maphash.Seed
+	tree     uint64 // sum of the tree that is saved, 0: not known
 }
 
 // ErrDamaged says that a saved writable layer is not what was saved. The files
 // are left as they are.
-var ErrDamaged = errors.New("saved layer is damaged")
+var ErrDamaged = blocks.ErrDamaged
 
 // openLayer opens the layer saved in disk and removes leftovers of saves that
-// did not finish.
+// did not finish. Until [layer.load] has succeeded it is not to be used.
 func openLayer(disk string) (*layer, error) {
-	man, err := readManifest(disk)
-	if errors.Is(err, fs.ErrNotExist) {
-		removeLeftovers(disk, "")
-		return &layer{}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	removeLeftovers(disk, man.Dir)
 	var u undo.Stack
 	defer u.Run()
-	l := &layer{manifest: man}
-	for i, name := range layerFiles {
-		path := filepath.Join(disk, man.Dir, name)
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-		u.Add(func() { f.Close() })
-		fi, err := f.Stat()
-		if err != nil {
+	l := &layer{disk: disk, seed: maphash.MakeSeed()}
+	u.Add(l.Close)
+	man, err := readManifest(disk)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		l.tracker = blocks.NewTracker(disk, blocks.Version{})
+	case err != nil:
+		return nil, err
+	default:
+		l.manifest = man
+		if err := l.openFiles(); err != nil {
 			return nil, err
 		}
-		if got, want := fi.Size(), man.Files[i].Size; got != want {
-			return nil, fmt.Errorf("%w: %s has %d bytes, not the %d that were saved", ErrDamaged, path, got, want)
-		}
-		l.files = append(l.files, f)
+	}
+	l.removeLeftovers()
+	if l.upper, err = unlinkedFile(disk); err != nil {
+		return nil, err
 	}
 	u.Keep()
 	return l, nil
+}
+
+// openFiles opens what the manifest names.
+func (l *layer) openFiles() error {
+	man := &l.manifest
+	for i, name := range layerNames[man.Format] {
+		path := filepath.Join(l.disk, man.Dir, name)
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		l.files = append(l.files, f)
+		fi, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if got, want := fi.Size(), man.Files[i].Size; got != want {
+			return fmt.Errorf("%w: %s has %d bytes, not the %d that were saved", ErrDamaged, path, got, want)
+		}
+	}
+	// The rest is read when there is nothing to wait for: these are small.
+	if err := errors.Join(l.verify(checkpointFile), l.verify(metaFile)); err != nil {
+		return err
+	}
+	meta, err := readPagesMeta(l.files[checkpointFile], l.files[metaFile], man.Engine)
+	if err != nil {
+		return err
+	}
+	l.ranges = meta.ranges()
+	return errors.Join(l.openBlocks(), l.forSentry(meta))
+}
+
+// openBlocks begins with the blocks that are saved.
+func (l *layer) openBlocks() error {
+	l.tracker = blocks.NewTracker(l.disk, blocks.Version{})
+	if l.manifest.Format == formatWhole {
+		return nil // it is saved as blocks from now on
+	}
+	table, err := readAll(l.files[pagesFile])
+	if err != nil {
+		return err
+	}
+	if err := l.verify(pagesFile); err != nil {
+		return err
+	}
+	version, err := blocks.Read(l.disk, table, l.manifest.Segments)
+	if err != nil {
+		return err
+	}
+	l.tracker = blocks.NewTracker(l.disk, version)
+	return nil
+}
+
+// forSentry opens what the sentry begins with.
+func (l *layer) forSentry(meta *pagesMeta) error {
+	checkpoint, m, err := meta.forSentry()
+	if err != nil {
+		return err
+	}
+	l.files = append(l.files, checkpoint, m)
+	null, err := os.Open(os.DevNull) // its pages
+	if err != nil {
+		return err
+	}
+	l.files = append(l.files, null)
+	l.sentry = []*os.File{checkpoint, l.files[treeFile], m, null}
+	return nil
 }
 
 func readManifest(disk string) (manifest, error) {
@@ -101,8 +184,9 @@ func readManifest(disk string) (manifest, error) {
 	if err := json.Unmarshal(b, &man); err != nil {
 		return man, fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
 	}
-	if man.Format != layerFormat {
-		return man, fmt.Errorf("%s has format %d, this version reads %d: run the version of boxlite that saved it", path, man.Format, layerFormat)
+	if man.Format != formatWhole && man.Format != formatBlocks {
+		return man, fmt.Errorf("%s has format %d, this version reads %d and %d: run the version of boxlite that saved it, with gVisor %s",
+			path, man.Format, formatWhole, formatBlocks, man.Engine)
 	}
 	if man.Dir != filepath.Base(man.Dir) || !strings.HasPrefix(man.Dir, layerPrefix) {
 		return man, fmt.Errorf("%w: %s names directory %q", ErrDamaged, path, man.Dir)
@@ -110,27 +194,58 @@ func readManifest(disk string) (manifest, error) {
 	return man, nil
 }
 
-// verify reads all of l and compares it with what was saved. It takes a
-// second for a few gigabytes, so it runs beside the boot.
-func (l *layer) verify() error {
-	for i, f := range l.files {
-		got, err := checksum(f)
+// fill puts the saved contents into the upper file, and compares them with
+// what was saved. The sentry has made the file empty, and nothing runs yet.
+func (l *layer) fill() error {
+	if l.manifest.Format == formatBlocks {
+		return l.tracker.Restore(l.upper, l.ranges)
+	}
+	pages := l.files[pagesFile]
+	if err := l.verify(pagesFile); err != nil {
+		return err
+	}
+	at := int64(0)
+	for _, r := range l.ranges { // one right behind the other
+		n, err := io.Copy(io.NewOffsetWriter(l.upper, r.Start), io.NewSectionReader(pages, at, r.End-r.Start))
 		if err != nil {
 			return err
 		}
-		if want := l.manifest.Files[i].CRC; got != want {
-			return fmt.Errorf("%w: %s has checksum %08x, not %08x", ErrDamaged, f.Name(), got, want)
+		if n != r.End-r.Start {
+			return fmt.Errorf("%w: %s ends early", ErrDamaged, pages.Name())
 		}
+		at += n
 	}
 	return nil
 }
 
-// Close closes the files.
+// verify compares a file with its checksum.
+func (l *layer) verify(i int) error {
+	got, err := checksum(l.files[i])
+	if err != nil {
+		return err
+	}
+	if want := l.manifest.Files[i].CRC; got != want {
+		return fmt.Errorf("%w: %s has checksum %08x, not %08x", ErrDamaged, l.files[i].Name(), got, want)
+	}
+	return nil
+}
+
+// started gives up what only the start needed.
+func (l *layer) started() {
+	for _, f := range l.files {
+		f.Close()
+	}
+	l.files, l.sentry, l.ranges = nil, nil, nil
+}
+
+// Close closes all files; what uses them meanwhile fails.
 func (l *layer) Close() {
 	for _, f := range l.files {
 		f.Close()
 	}
-	l.files = nil
+	if l.upper != nil {
+		l.upper.Close()
+	}
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -147,75 +262,28 @@ func checksum(f *os.File) (uint32, error) {
 	return h.Sum32(), err
 }
 
-// saveLayer makes disk hold what save writes into the files it is given, in
-// the order of layerFiles. After a crash at any moment disk holds the layer
-// from before or the new one.
-func saveLayer(disk string, save func([]*os.File) error) (err error) {
-	dir, err := os.MkdirTemp(disk, layerPrefix)
+// readAll reads f from its start, without moving its offset.
+func readAll(f *os.File) ([]byte, error) {
+	fi, err := f.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			os.RemoveAll(dir)
-		}
-	}()
-	man := manifest{Format: layerFormat, Engine: Version(), Dir: filepath.Base(dir)}
-	if err := writeLayer(dir, &man, save); err != nil {
-		return err
-	}
-	b, err := json.Marshal(man)
-	if err != nil {
-		return err
-	}
-	if err := hostos.WriteFileAtomic(filepath.Join(disk, manifestName), b, 0o600); err != nil {
-		return err
-	}
-	removeLeftovers(disk, man.Dir)
-	return nil
+	return io.ReadAll(io.NewSectionReader(f, 0, fi.Size()))
 }
 
-// writeLayer fills dir and man.
-func writeLayer(dir string, man *manifest, save func([]*os.File) error) error {
-	var files []*os.File
-	for _, name := range layerFiles {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		files = append(files, f)
-	}
-	if err := save(files); err != nil {
-		return err
-	}
-	for i, f := range files {
-		if err := f.Sync(); err != nil {
-			return err
-		}
-		fi, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		man.Files[i].Size = fi.Size()
-		if man.Files[i].CRC, err = checksum(f); err != nil {
-			return err
-		}
-	}
-	return hostos.SyncDir(dir)
-}
-
-// removeLeftovers removes what is in disk but the layer keep. It is tidying:
-// what cannot be removed now is tried again next time.
-func removeLeftovers(disk, keep string) {
-	entries, _ := os.ReadDir(disk)
+// removeLeftovers removes what is in the disk but not in the manifest. It is
+// tidying: what cannot be removed now is tried again next time.
+func (l *layer) removeLeftovers() {
+	entries, _ := os.ReadDir(l.disk)
 	for _, e := range entries {
 		name := e.Name()
-		if strings.HasPrefix(name, layerPrefix) && name != keep && name != manifestName && e.IsDir() {
-			_ = os.RemoveAll(filepath.Join(disk, name))
+		if strings.HasPrefix(name, layerPrefix) && name != l.manifest.Dir && name != manifestName && e.IsDir() {
+			_ = os.RemoveAll(filepath.Join(l.disk, name))
 		}
 		if strings.HasPrefix(name, "."+manifestName+".") || strings.HasPrefix(name, "upper-") {
-			_ = os.Remove(filepath.Join(disk, name))
+			_ = os.Remove(filepath.Join(l.disk, name))
 		}
 	}
+	version := blocks.Version{Segments: l.manifest.Segments}
+	version.Clean(l.disk)
 }

@@ -104,7 +104,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	if _, err := m.Dial(t.Context()); err == nil {
 		t.Error("Dial of a stopped machine: got nil, want an error")
 	}
-	if err := m.(engine.DiskSaver).SaveDisk(t.Context()); err == nil {
+	if _, err := m.(engine.DiskSaver).SaveDisk(t.Context()); err == nil {
 		t.Error("SaveDisk of a stopped machine: got nil, want an error")
 	}
 	if _, err := m.(engine.Statser).Stats(t.Context()); err == nil {

@@ -27,6 +27,7 @@ type parts struct {
 	agent  *net.UnixConn // control socket of the agent: a stream a message
 	ready  *os.File      // one byte when the sentry waits for its orders
 	cgroup *hostos.Cgroup
+	layer  *layer
 }
 
 // machine is one sentry and our ends of what connects us.
@@ -37,7 +38,7 @@ type machine struct {
 
 	dialing chan struct{} // holds the one right to send on agent
 
-	saving chan struct{} // holds the one right to save
+	saving chan struct{} // holds the one right to save layer
 
 	mu      sync.Mutex
 	stopped bool      // Stop was called
@@ -96,6 +97,7 @@ func (m *machine) cleanUp() {
 	m.ready.Close()
 	m.agent.Close()
 	m.ctl.close()
+	m.layer.Close()
 	if err := m.cgroup.Remove(); err != nil {
 		m.log.Warn("cgroup left behind", slog.Any("err", err))
 	}
@@ -112,25 +114,13 @@ func (m *machine) lastWords() error {
 }
 
 // boot waits for the sentry, starts the box and waits for its agent.
-func (m *machine) boot(ctx context.Context, l *layer) error {
+func (m *machine) boot(ctx context.Context) error {
 	unwatch := context.AfterFunc(ctx, m.abort)
 	defer unwatch()
-	verified := make(chan error, 1)
-	// Ends by itself; it is waited for below, and m is killed if that fails.
-	go func() { verified <- l.verify() }()
-	return errors.Join(m.startAgent(ctx), <-verified)
-}
-
-// startAgent returns when the agent answers.
-func (m *machine) startAgent(ctx context.Context) error {
-	if err := m.awaitSentry(); err != nil {
+	there, err := m.awaitSentry()
+	if err != nil {
 		return err
 	}
-	there := hostos.Descendants(m.proc.cmd.Process.Pid)
-	if err := m.cgroup.Enter(there...); err != nil {
-		return err
-	}
-	offerCommands(there)
 	if err := m.startRoot(); err != nil {
 		return err
 	}
@@ -158,29 +148,47 @@ func (m *machine) awaitAgent(ctx context.Context) error {
 }
 
 // awaitSentry returns when the sentry waits to be told to start the box, and is
-// where it belongs.
-func (m *machine) awaitSentry() error {
+// where it belongs, with the processes it has for that.
+func (m *machine) awaitSentry() (there []int, err error) {
 	var beside sync.WaitGroup // what need not wait for the sentry to come up
 	var entered, told error
 	beside.Go(func() { entered = m.cgroup.Enter(append(m.files.pids(), m.proc.cmd.Process.Pid)...) })
 	beside.Go(func() { told = m.ctl.calls.Call(boot.ContMgrSetNetworkArgs, networkArgs(m.spec.NIC), nil) })
 	var one [1]byte
-	_, err := io.ReadFull(m.ready, one[:])
+	_, err = io.ReadFull(m.ready, one[:])
 	beside.Wait()
 	switch {
 	case err != nil:
-		return fmt.Errorf("sentry did not come up: %w", err)
+		return nil, fmt.Errorf("sentry did not come up: %w", err)
 	case told != nil:
-		return fmt.Errorf("network: %w", told)
+		return nil, fmt.Errorf("network: %w", told)
+	case entered != nil:
+		return nil, entered
 	}
-	return entered
+	there = hostos.Descendants(m.proc.cmd.Process.Pid)
+	if err := m.cgroup.Enter(there...); err != nil {
+		return nil, err
+	}
+	offerCommands(there)
+	return there, nil
 }
 
-func (m *machine) startRoot() error {
-	if err := m.ctl.calls.Call(boot.ContMgrRootContainerStart, &m.spec.ID, nil); err != nil {
-		return fmt.Errorf("boot: %w", err)
+// startRoot starts the box, with its layer if one is saved.
+func (m *machine) startRoot() (err error) {
+	defer m.layer.started()
+	start := func() error {
+		if err := m.ctl.calls.Call(boot.ContMgrRootContainerStart, &m.spec.ID, nil); err != nil {
+			return fmt.Errorf("boot: %w", err)
+		}
+		return nil
 	}
-	return nil
+	if m.layer.sentry == nil {
+		return start()
+	}
+	verified := make(chan error, 1)
+	go func() { verified <- m.layer.verify(treeFile) }() // ends by itself; it is waited for below
+	_, err = m.paused(func() error { return errors.Join(start(), <-verified, m.layer.fill()) })
+	return err
 }
 
 // Dial implements engine.Machine: the agent receives one end of a new pair.
@@ -298,38 +306,4 @@ func (m *machine) Done() <-chan struct{} { return m.done }
 func (m *machine) Err() error {
 	<-m.done
 	return m.err
-}
-
-// SaveDisk implements engine.DiskSaver. The box is paused while it runs.
-func (m *machine) SaveDisk(ctx context.Context) error {
-	select {
-	case m.saving <- struct{}{}:
-	case <-m.done:
-		return fmt.Errorf("save disk: %w", engine.ErrEnded)
-	case <-ctx.Done():
-		return fmt.Errorf("save disk: %w", context.Cause(ctx))
-	}
-	saved := make(chan error, 1)
-	// A save cannot be interrupted: it goes on when ctx ends, and ends with
-	// the machine at the latest.
-	go func() {
-		defer func() { <-m.saving }()
-		saved <- saveLayer(m.spec.Disk, m.saveTo)
-	}()
-	select {
-	case err := <-saved:
-		if err != nil {
-			return fmt.Errorf("save disk: %w", err)
-		}
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("save disk: %w", context.Cause(ctx))
-	}
-}
-
-// saveTo has the sentry write its layer.
-func (m *machine) saveTo(files []*os.File) error {
-	args := &boot.FSSaveArgs{}
-	args.FilePayload.Files = files
-	return m.ctl.saves.Call(boot.ContMgrFSSave, args, nil)
 }

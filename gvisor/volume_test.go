@@ -196,7 +196,7 @@ func TestVolumeCannotCoverTheAgent(t *testing.T) {
 		s := spec(t)
 		m := start(t, s)
 		sh(t, m, "mkdir /d; ln -s "+target+" /d/link")
-		if err := m.(engine.DiskSaver).SaveDisk(t.Context()); err != nil {
+		if _, err := m.(engine.DiskSaver).SaveDisk(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		stop(t, m)

@@ -55,8 +55,19 @@ type Machine interface {
 type DiskSaver interface {
 	// SaveDisk writes the writable layer to Spec.Disk. It is atomic: after a
 	// crash at any moment the layer there is the old one or the new one, and
-	// when it returns nil the new one is on stable storage.
-	SaveDisk(ctx context.Context) error
+	// when it returns nil the new one is on stable storage. When it fails, the
+	// old one is there and the machine goes on.
+	SaveDisk(ctx context.Context) (Saved, error)
+	// Activity is a number that is another one whenever something has run in
+	// the box: between two equal ones nothing in it can have changed. Zero
+	// means that it cannot be known. Asking costs the machine nothing.
+	Activity() uint64
+}
+
+// Saved is what a save did.
+type Saved struct {
+	Paused    time.Duration // how long the box stood still
+	Unchanged bool          // what was saved before is still the same
 }
 
 // Statser is the optional power of a machine that can tell what it uses.

@@ -119,7 +119,7 @@ func (o *owner) save() error {
 	defer cancel()
 	o.countSaves(1)
 	defer o.countSaves(-1)
-	if err := s.SaveDisk(ctx); err != nil {
+	if _, err := s.SaveDisk(ctx); err != nil {
 		return fmt.Errorf("its files could not be saved, those of the last save are kept: %w", err)
 	}
 	o.update(func(r *Run) { r.Saved = time.Now() })

@@ -253,10 +253,13 @@ func (m *fakeMachine) Err() error {
 }
 
 // SaveDisk has only to flush: the tree is on the host's disk.
-func (m *fakeMachine) SaveDisk(context.Context) error {
+func (m *fakeMachine) SaveDisk(context.Context) (engine.Saved, error) {
 	unix.Sync()
-	return nil
+	return engine.Saved{}, nil
 }
+
+// Activity is not known: the agent is a process like any.
+func (m *fakeMachine) Activity() uint64 { return 0 }
 
 // Stats are those of the agent's process.
 func (m *fakeMachine) Stats(context.Context) (engine.Stats, error) {

@@ -198,7 +198,7 @@ func testRestart(t *testing.T, j *judge) {
 		if err := b.Shutdown(t.Context(), time.Second); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.SaveDisk(t.Context()); err != nil {
+		if _, err := d.SaveDisk(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -243,7 +243,7 @@ func testDiskLimit(t *testing.T, j *judge) {
 		t.Errorf("writing 64 MiB on a disk of 32: got %q, %q, want no space, and a box alive", r.out, r.errs)
 	}
 	if d, ok := b.machine.(engine.DiskSaver); ok {
-		if err := d.SaveDisk(t.Context()); err != nil {
+		if _, err := d.SaveDisk(t.Context()); err != nil {
 			t.Errorf("SaveDisk of a full disk: got %v, want nil", err)
 		}
 	}

@@ -254,7 +254,7 @@ func testVolumeRestart(t *testing.T, j *judge) {
 	b := j.boot(t, s)
 	b.output(t, "echo own > /own; echo shared > /v/shared; exec 3</v/shared; sync")
 	if d, ok := b.machine.(engine.DiskSaver); ok {
-		if err := d.SaveDisk(t.Context()); err != nil {
+		if _, err := d.SaveDisk(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

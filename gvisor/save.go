@@ -1,0 +1,222 @@
+package gvisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"gvisor.dev/gvisor/runsc/boot"
+
+	"github.com/boxlite-go/boxlite/gvisor/internal/blocks"
+	"github.com/boxlite-go/boxlite/internal/engine"
+	"github.com/boxlite-go/boxlite/internal/hostos"
+)
+
+// SaveDisk implements engine.DiskSaver. The box is paused while its tree is
+// written and its contents are looked at, not while that is brought to stable
+// storage.
+func (m *machine) SaveDisk(ctx context.Context) (engine.Saved, error) {
+	select {
+	case m.saving <- struct{}{}:
+	case <-m.done:
+		return engine.Saved{}, fmt.Errorf("save disk: %w", engine.ErrEnded)
+	case <-ctx.Done():
+		return engine.Saved{}, fmt.Errorf("save disk: %w", context.Cause(ctx))
+	}
+	type result struct {
+		saved engine.Saved
+		err   error
+	}
+	done := make(chan result, 1)
+	// A save cannot be interrupted: it goes on when ctx ends, and ends with
+	// the machine at the latest.
+	go func() {
+		defer func() { <-m.saving }()
+		s, err := m.save()
+		done <- result{s, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return r.saved, fmt.Errorf("save disk: %w", r.err)
+		}
+		return r.saved, nil
+	case <-ctx.Done():
+		return engine.Saved{}, fmt.Errorf("save disk: %w", context.Cause(ctx))
+	}
+}
+
+// save makes the disk hold the layer as it is now. After a crash at any moment
+// the disk holds the layer from before or the new one.
+func (m *machine) save() (s engine.Saved, err error) {
+	n, err := m.layer.next()
+	if err != nil {
+		return s, err
+	}
+	defer n.close()
+	s.Paused, err = m.paused(func() error {
+		if err := m.writeTree(n); err != nil {
+			return err
+		}
+		return n.capture()
+	})
+	if err != nil {
+		return s, err
+	}
+	s.Unchanged, err = n.commit()
+	return s, err
+}
+
+// paused runs f while nothing in the box does, and says how long that was.
+func (m *machine) paused(f func() error) (took time.Duration, err error) {
+	began := time.Now()
+	if err := m.ctl.saves.Call(boot.ContMgrPause, nil, nil); err != nil {
+		return 0, err
+	}
+	defer func() {
+		if e := m.ctl.saves.Call(boot.ContMgrResume, nil, nil); e != nil {
+			e = fmt.Errorf("box does not go on after a save: %w", e)
+			m.fail(e)
+			err = errors.Join(err, e)
+		}
+		took = time.Since(began)
+	}()
+	return 0, f()
+}
+
+// writeTree has the sentry write its tree, and where in the upper file the
+// contents are. The contents themselves, which it would write behind each
+// other into a file, go nowhere: they are in the upper file, where we look for
+// those that have changed.
+func (m *machine) writeTree(n *nextLayer) error {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	args := &boot.FSSaveArgs{}
+	args.FilePayload.Files = append(append([]*os.File{}, n.files[:pagesFile]...), null)
+	return m.ctl.saves.Call(boot.ContMgrFSSave, args, nil)
+}
+
+// nextLayer is a layer that is being saved.
+type nextLayer struct {
+	l        *layer
+	dir      string
+	files    []*os.File
+	draft    *blocks.Draft
+	manifest manifest
+	kept     bool // it is the layer now
+}
+
+// next begins a save.
+func (l *layer) next() (_ *nextLayer, err error) {
+	n := &nextLayer{l: l}
+	if n.dir, err = os.MkdirTemp(l.disk, layerPrefix); err != nil {
+		return nil, err
+	}
+	n.manifest = manifest{Format: formatBlocks, Engine: Version(), Dir: filepath.Base(n.dir)}
+	for _, name := range layerNames[formatBlocks] {
+		f, err := os.OpenFile(filepath.Join(n.dir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			n.close()
+			return nil, err
+		}
+		n.files = append(n.files, f)
+	}
+	return n, nil
+}
+
+// close removes what was written, unless it is the layer now.
+func (n *nextLayer) close() {
+	for _, f := range n.files {
+		f.Close()
+	}
+	if n.kept {
+		return
+	}
+	if n.draft != nil {
+		n.draft.Discard()
+	}
+	_ = os.RemoveAll(n.dir) // a leftover of the next start otherwise
+}
+
+// capture takes the contents that have changed. The box is paused.
+func (n *nextLayer) capture() error {
+	meta, err := readPagesMeta(n.files[checkpointFile], n.files[metaFile], Version())
+	if err != nil {
+		return err
+	}
+	n.draft, err = n.l.tracker.Capture(n.l.upper, meta.ranges())
+	return err
+}
+
+// commit makes the new layer the saved one, if it is another.
+func (n *nextLayer) commit() (unchanged bool, err error) {
+	man := &n.manifest
+	for i, f := range n.files[:pagesFile] {
+		if man.Files[i], err = info(f); err != nil {
+			return false, err
+		}
+	}
+	tree, err := treeSum(n.files[treeFile], n.l.seed)
+	if err != nil {
+		return false, err
+	}
+	if tree == n.l.tree && n.draft.Same() {
+		return true, nil
+	}
+	if err := n.sync(); err != nil {
+		return false, err
+	}
+	b, err := json.Marshal(man)
+	if err != nil {
+		return false, err
+	}
+	if err := hostos.WriteFileAtomic(filepath.Join(n.l.disk, manifestName), b, 0o600); err != nil {
+		return false, err
+	}
+	n.draft.Keep()
+	n.kept = true
+	n.l.manifest, n.l.tree = *man, tree
+	n.l.removeLeftovers()
+	return false, nil
+}
+
+// sync brings all that the manifest is to name to stable storage.
+func (n *nextLayer) sync() error {
+	if err := n.draft.Sync(); err != nil {
+		return err
+	}
+	man := &n.manifest
+	man.Segments = n.draft.Version.Segments
+	table := n.files[pagesFile]
+	if _, err := table.Write(n.draft.Version.Table()); err != nil {
+		return err
+	}
+	var err error
+	if man.Files[pagesFile], err = info(table); err != nil {
+		return err
+	}
+	for _, f := range n.files {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(hostos.SyncDir(n.dir), hostos.SyncDir(n.l.disk))
+}
+
+// info is what f must be when it is read back.
+func info(f *os.File) (i fileInfo, err error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return i, err
+	}
+	i.Size = fi.Size()
+	i.CRC, err = checksum(f)
+	return i, err
+}
