@@ -54,10 +54,12 @@ type resolver struct {
 	routable func(context.Context, netip.Addr) bool
 	lookups  chan struct{} // holds one for each question that is being asked
 
-	rate   sync.Mutex
-	left   float64 // questions of the burst
+	rate   sync.Mutex // what events and the rate of questions need
+	left   float64    // questions of the burst
 	filled time.Time
 	warned time.Time
+	last   string // the name that was recorded last
+	at     time.Time
 }
 
 func newResolver(c resolverConfig) *resolver {
@@ -155,7 +157,7 @@ func (r *resolver) ask(ctx context.Context, q *question, name string, v egress.V
 		q.code = dnsmessage.RCodeServerFailure
 		return
 	}
-	r.noteDNS(name, "", v)
+	r.noteLookup(name, v)
 	if t := q.what.Type; t == dnsmessage.TypeA || t == dnsmessage.TypeAAAA {
 		r.answerAddrs(ctx, q, name)
 		return
@@ -293,6 +295,19 @@ func (r *resolver) noteLimit() {
 	r.rate.Unlock()
 	if due {
 		r.noteDNS("", "", egress.Verdict{Action: egress.Deny, Rule: egress.BuiltIn, Reason: egress.ReasonLimit})
+	}
+}
+
+// noteLookup records that a name was looked up. Programs ask for both families of
+// addresses at once, which is one lookup.
+func (r *resolver) noteLookup(name string, v egress.Verdict) {
+	now := time.Now()
+	r.rate.Lock()
+	again := name == r.last && now.Sub(r.at) < time.Second
+	r.last, r.at = name, now
+	r.rate.Unlock()
+	if !again {
+		r.noteDNS(name, "", v)
 	}
 }
 

@@ -397,6 +397,23 @@ func TestAnswerSizes(t *testing.T) {
 	}
 }
 
+// TestLookupsAreRecorded promises that the log has what was looked up: once for
+// both families.
+func TestLookupsAreRecorded(t *testing.T) {
+	d := newDNSTest(t, policy(egress.AllowList, "*.test"))
+	for _, name := range []string{"allowed.test.", "ALLOWED.test.", "many.allowed.test."} {
+		d.ask(name, dnsmessage.TypeA, 0)
+		d.ask(name, dnsmessage.TypeAAAA, 0)
+	}
+	var got []string
+	for _, e := range d.events {
+		got = append(got, fmt.Sprint(e.Kind, " ", e.Name, " ", e.Verdict))
+	}
+	if want := []string{"dns allowed.test allow (*.test)", "dns many.allowed.test allow (*.test)"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestNoIPv6 promises that no address is given out that the host cannot reach.
 func TestNoIPv6(t *testing.T) {
 	d := newDNSTest(t, egress.Policy{})

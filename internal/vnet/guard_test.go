@@ -3,6 +3,7 @@ package vnet
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -11,8 +12,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/boxlite-go/boxlite/egress"
 )
@@ -237,5 +241,62 @@ func TestServerIsGone(t *testing.T) {
 	<-over
 	if _, err := c.Read(make([]byte, 1)); !hasReset(err) {
 		t.Errorf("got %v, want a reset", err)
+	}
+}
+
+// pipe is a conn in memory, for tests in which time passes.
+type pipe struct{ net.Conn }
+
+func (p pipe) CloseWrite() error { return p.Close() }
+func (p pipe) Reset()            { p.Close() }
+
+// TestSilence promises that a client which does not say what it wants is given up
+// where it has to begin, and that others may be silent for as long as they like.
+func TestSilence(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		port  uint16
+		said  string
+		after time.Duration // until the flow ends; 0: it does not
+	}{
+		{"nothing to a web server", 443, "", headTimeout},
+		{"half a hello", 443, "\x16\x03", headTimeout},
+		{"half a hello elsewhere", 8883, "\x16\x03", headTimeout},
+		{"half a line elsewhere", 8080, "GET /", headTimeout},
+		{"nothing elsewhere", 22, "", 0},
+		{"enough elsewhere", 22, "SSH-2.0-x\r\n", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGateTest(t, policy(egress.AllowList, "allowed.test"))
+				box, client := net.Pipe()
+				server, far := net.Pipe()
+				go func() { _, _ = io.Copy(io.Discard, far) }()
+				f := egress.Flow{Proto: egress.TCP, Dst: netip.AddrPortFrom(public, tt.port), Names: g.names}
+				ctx, cancel := context.WithCancel(t.Context())
+				began, over := time.Now(), make(chan struct{})
+				go func() {
+					defer close(over)
+					g.guard(ctx, f, pipe{client}, func(context.Context) (conn, error) { return pipe{server}, nil })
+				}()
+				fmt.Fprint(box, tt.said)
+				if tt.after == 0 {
+					time.Sleep(24 * time.Hour)
+					select {
+					case <-over:
+						t.Error("the flow was ended")
+					default:
+					}
+					cancel()
+				}
+				<-over
+				if got := time.Since(began); tt.after > 0 && got != tt.after {
+					t.Errorf("ended after %s, want %s", got, tt.after)
+				}
+				cancel()
+				far.Close()
+				box.Close()
+			})
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -59,11 +60,12 @@ func (w *guarded) inspect(ctx context.Context, head []byte) {
 	w.proxy.serve(s, c)
 }
 
-// distrusts tells whether the client ended a handshake because of our certificate.
+// distrusts tells whether the client ended a handshake because of our certificate:
+// with the alerts bad_certificate, certificate_unknown or unknown_ca, which package
+// tls has no names for.
 func distrusts(err error) bool {
-	var alert tls.AlertError
-	const badCertificate, unknown, unknownCA = 42, 46, 48
-	return errors.As(err, &alert) && (alert == badCertificate || alert == unknown || alert == unknownCA)
+	var remote *net.OpError
+	return errors.As(err, &remote) && remote.Op == "remote error" && strings.Contains(remote.Err.Error(), "certificate")
 }
 
 // fill puts the secrets into a request. If it cannot go on, it says why.

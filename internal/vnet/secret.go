@@ -133,6 +133,26 @@ func (s *secret) isFor(name string) bool {
 	return slices.ContainsFunc(s.hosts, func(h host) bool { return h.has(name) })
 }
 
+// reach adds the hosts of secrets to what a list allows, by TLS on its usual port:
+// who gives a box a secret for a host means it to be used there. Deny rules are
+// stronger, and where the internet is allowed nothing needs to be added.
+func reach(p egress.Policy, secrets []secret) egress.Policy {
+	if p.Mode != egress.AllowList {
+		return p
+	}
+	p.Allow = slices.Clip(p.Allow)
+	for _, s := range secrets {
+		for _, h := range s.hosts {
+			name := h.name
+			if h.below {
+				name = "*." + name
+			}
+			p.Allow = append(p.Allow, egress.MustParse("tcp:"+name+":443")) // a canonical name always makes a rule
+		}
+	}
+	return p
+}
+
 // exchange puts the secrets of one host into a request, and takes them out of
 // its response.
 type exchange struct {

@@ -1,0 +1,555 @@
+package vnet
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/boxlite-go/boxlite/egress"
+)
+
+// newSecretTest is a gate with a secret for api.test, in front of a server of
+// TLS with a good certificate for that name.
+func newSecretTest(t *testing.T, h http.HandlerFunc) *gateTest {
+	t.Helper()
+	g := newGateTest(t, policy(egress.AllowList, "*.test"), key("api.test"))
+	g.names = []string{"api.test"}
+	g.tlsServer("api.test", h)
+	return g
+}
+
+// tlsServer serves HTTPS, and makes the gate trust its certificate.
+func (g *gateTest) tlsServer(name string, h http.HandlerFunc) *httptest.Server {
+	g.t.Helper()
+	a, err := newAuthority([]secret{{hosts: []host{{name, false}}}})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	leaf, err := a.leaf(name)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.roots = x509.NewCertPool()
+	g.roots.AddCert(a.cert)
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = g.proxy.server.ErrorLog
+	s.EnableHTTP2 = true
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{*leaf}}
+	s.StartTLS()
+	g.t.Cleanup(s.Close)
+	g.server = s.Listener.Addr().String()
+	return s
+}
+
+// TestSecretArrives promises that the server gets the value, over HTTP/1.1 and
+// HTTP/2, and the box only the placeholder, though the server echoes.
+func TestSecretArrives(t *testing.T) {
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(proto, func(t *testing.T) {
+			var got http.Header
+			var body string
+			g := newSecretTest(t, func(w http.ResponseWriter, r *http.Request) {
+				b, _ := io.ReadAll(r.Body)
+				got, body = r.Header.Clone(), string(b)
+				if int64(len(b)) != r.ContentLength {
+					t.Errorf("length: got %d, %d bytes came", r.ContentLength, len(b))
+				}
+				r.Body = io.NopCloser(bytes.NewReader(b))
+				w.Header().Set("X-Basic", r.Header.Get("X-Basic"))
+				echo(w, r)
+			})
+			c := g.client(nil)
+			if proto == "HTTP/1.1" {
+				c.Transport.(*http.Transport).ForceAttemptHTTP2 = false
+			}
+			r := request(t, http.MethodPost, "https://api.test/x", `{"k":"`+placeholder+`"}`)
+			r.Header.Set("Authorization", "Bearer "+placeholder)
+			r.Header.Set("Content-Type", "application/json")
+			res, echoed := get(t, c, r)
+			if got.Get("Authorization") != "Bearer "+value || body != `{"k":"sk-\"real\"/value+123"}` || res.Header.Get("X-Proto") != "HTTP/2.0" {
+				t.Errorf("the server got %q and %q by %s", got, body, res.Header.Get("X-Proto"))
+			}
+			if res.Proto != proto || echoed != `{"k":"`+placeholder+`"}` || res.Header.Get("X-Got-Authorization") != "Bearer "+placeholder {
+				t.Errorf("the box got %q and %q by %s", res.Header, echoed, res.Proto)
+			}
+			g.wantNoValue()
+			if len(g.refusals()) > 0 || !slices.ContainsFunc(g.events, func(e egress.Event) bool {
+				return e.Kind == egress.KindSecret && e.Name == "api.test" && e.Rule == "secret key"
+			}) {
+				t.Errorf("events: got %+v, want one that the secret was used", g.events)
+			}
+		})
+	}
+}
+
+// wantNoValue checks that the log does not have the value.
+func (g *gateTest) wantNoValue() {
+	g.t.Helper()
+	b, err := json.Marshal(g.events)
+	if text := fmt.Sprintf("%+v %s", g.events, b); err != nil || strings.Contains(text, value) || strings.Contains(text, "real") {
+		g.t.Errorf("the events have the value in them: %s, %v", text, err)
+	}
+}
+
+// TestSecretStays promises that what is not a request over TLS to a host of the
+// secret never has the value.
+func TestSecretStays(t *testing.T) {
+	ask := func(t *testing.T, g *gateTest, roots *x509.CertPool, url string) {
+		t.Helper()
+		r := request(t, http.MethodGet, url, "")
+		r.Header.Set("Authorization", "Bearer "+placeholder)
+		res, _ := get(t, g.client(roots), r)
+		if got := res.Header.Get("X-Got-Authorization"); res.StatusCode != http.StatusOK || got != "Bearer "+placeholder {
+			t.Errorf("got %d with %q, want the placeholder to arrive", res.StatusCode, got)
+		}
+	}
+	t.Run("plain HTTP", func(t *testing.T) {
+		g := newSecretTest(t, echo)
+		g.httpServer(echo)
+		ask(t, g, nil, "http://api.test/")
+		g.wantRefusal(egress.KindSecret, egress.ReasonSecret)
+	})
+	t.Run("another host", func(t *testing.T) {
+		g := newSecretTest(t, echo)
+		g.names = []string{"api.test", "other.test"}
+		g.tlsServer("other.test", echo)
+		ask(t, g, g.roots, "https://other.test/") // end to end: the client sees the server's own certificate
+	})
+	t.Run("an address that was not looked up", func(t *testing.T) {
+		g := newSecretTest(t, echo)
+		p := egress.Policy{Deny: []egress.Rule{egress.MustParse("evil.test")}}
+		g.policy.Store(&p)
+		g.names = nil
+		ask(t, g, g.roots, "https://api.test/")
+	})
+}
+
+// TestServerIsVerified promises that no value goes to a server that cannot show
+// that it is the host.
+func TestServerIsVerified(t *testing.T) {
+	called := false
+	g := newSecretTest(t, func(http.ResponseWriter, *http.Request) { called = true })
+	for _, tt := range []struct {
+		name  string
+		spoil func()
+	}{
+		{"a certificate for another name", func() { g.tlsServer("other.test", func(http.ResponseWriter, *http.Request) { called = true }) }},
+		{"an authority that nobody knows", func() {
+			g.tlsServer("api.test", func(http.ResponseWriter, *http.Request) { called = true })
+			g.roots = x509.NewCertPool()
+		}},
+	} {
+		tt.spoil()
+		r := request(t, http.MethodGet, "https://api.test/", "")
+		r.Header.Set("Authorization", placeholder)
+		res, body := get(t, g.client(nil), r)
+		if called || res.StatusCode != http.StatusBadGateway || !strings.Contains(body, "certificate of api.test is not good") {
+			t.Errorf("%s: got %d %q, called %t, want 502 that says why", tt.name, res.StatusCode, body, called)
+		}
+	}
+}
+
+// TestHostIsTheNameOfTLS promises that a connection to one host of secrets is of
+// no use for another.
+func TestHostIsTheNameOfTLS(t *testing.T) {
+	g := newSecretTest(t, echo)
+	r := request(t, http.MethodGet, "https://api.test/", "")
+	r.Host = "other.test"
+	res, _ := get(t, g.client(nil), r)
+	if res.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("got %d, want 421", res.StatusCode)
+	}
+	g.wantRefusal(egress.KindHTTP, egress.ReasonName)
+}
+
+// TestResponsesAreScrubbed promises that the value does not come back, however a
+// response is written.
+func TestResponsesAreScrubbed(t *testing.T) {
+	pad := strings.Repeat("x", maxBody)
+	zipped := func(s string) string {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, _ = io.WriteString(z, s)
+		z.Close()
+		return b.String()
+	}
+	stars := strings.Repeat("*", len(value))
+	for _, tt := range []struct {
+		name  string
+		serve http.HandlerFunc
+		want  string
+		check func(t *testing.T, res *http.Response)
+	}{
+		{"of known length", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "a ", value, " b")
+		}, "a " + placeholder + " b", nil},
+		{"in JSON", func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(map[string]string{"k": value})
+		}, `{"k":"` + placeholder + `"}` + "\n", nil},
+		{"in pieces", func(w http.ResponseWriter, _ *http.Request) {
+			for _, c := range value {
+				fmt.Fprint(w, string(c))
+				_ = http.NewResponseController(w).Flush()
+			}
+		}, "", func(*testing.T, *http.Response) {}},
+		{"long, of known length", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", strconv.Itoa(len(pad)+len(value)))
+			fmt.Fprint(w, pad, value)
+		}, pad + stars, func(t *testing.T, res *http.Response) {
+			if want := int64(len(pad) + len(value)); res.ContentLength != want {
+				t.Errorf("length: got %d, want %d", res.ContentLength, want)
+			}
+		}},
+		{"part of a file", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusPartialContent)
+			fmt.Fprint(w, value)
+		}, stars, nil},
+		{"zipped although not asked for", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			fmt.Fprint(w, zipped("a "+value))
+		}, "a " + placeholder, func(t *testing.T, res *http.Response) {
+			if got := res.Header.Get("Content-Encoding"); got != "" {
+				t.Errorf("Content-Encoding: got %q, want none", got)
+			}
+		}},
+		{"in headers and trailers", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "/?key="+value)
+			w.Header().Set("Trailer", "X-After")
+			w.WriteHeader(http.StatusAccepted)
+			fmt.Fprint(w, "body")
+			w.Header().Set("X-After", value)
+			w.Header().Set("X-Asked-For", r.Header.Get("Accept-Encoding"))
+		}, "body", func(t *testing.T, res *http.Response) {
+			if res.Header.Get("Location") != "/?key="+placeholder || res.Trailer.Get("X-After") != placeholder {
+				t.Errorf("got %q and %q", res.Header, res.Trailer)
+			}
+		}},
+		{"early hints", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Link", value)
+			w.WriteHeader(http.StatusEarlyHints)
+			w.Header().Del("Link")
+			fmt.Fprint(w, "body")
+		}, "body", nil},
+		{"no body", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Value", value)
+			w.WriteHeader(http.StatusNoContent)
+		}, "", func(t *testing.T, res *http.Response) {
+			if got := res.Header.Get("X-Value"); got != placeholder {
+				t.Errorf("header: got %q", got)
+			}
+		}},
+	} {
+		for _, h2 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, HTTP/2 %t", tt.name, h2), func(t *testing.T) {
+				g := newSecretTest(t, tt.serve)
+				c := g.client(nil)
+				c.Transport.(*http.Transport).ForceAttemptHTTP2 = h2
+				res, body := get(t, c, request(t, http.MethodGet, "https://api.test/", ""))
+				if strings.Contains(body, value) || tt.want != "" && body != tt.want {
+					t.Errorf("got %.200q, want %.200q", body, tt.want)
+				}
+				if tt.check != nil {
+					tt.check(t, res)
+				}
+			})
+		}
+	}
+}
+
+// TestUnreadableResponse promises that what cannot be scrubbed is not passed on.
+func TestUnreadableResponse(t *testing.T) {
+	g := newSecretTest(t, func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Get("Accept-Encoding"); got != "identity" {
+			t.Errorf("Accept-Encoding: got %q, want identity", got)
+		}
+		w.Header().Set("Content-Encoding", "br")
+		fmt.Fprint(w, "who knows")
+	})
+	r := request(t, http.MethodGet, "https://api.test/", "")
+	r.Header.Set("Accept-Encoding", "br")
+	res, body := get(t, g.client(nil), r)
+	if res.StatusCode != http.StatusBadGateway || !strings.Contains(body, "compressed (br)") {
+		t.Errorf("got %d %q, want 502 that says why", res.StatusCode, body)
+	}
+}
+
+// TestBasicIsScrubbed promises that credentials into which a value was put do not
+// come back either.
+func TestBasicIsScrubbed(t *testing.T) {
+	var user, password string
+	g := newSecretTest(t, func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ = r.BasicAuth()
+		echo(w, r)
+	})
+	r := request(t, http.MethodGet, "https://api.test/", "")
+	r.SetBasicAuth("me", placeholder)
+	sent := r.Header.Get("Authorization")
+	res, _ := get(t, g.client(nil), r)
+	if user != "me" || password != value || res.Header.Get("X-Got-Authorization") != sent {
+		t.Errorf("the server got %q, %q, the box %q", user, password, res.Header.Get("X-Got-Authorization"))
+	}
+}
+
+// TestBodiesThatAreLeft promises that bodies which are long, or of unknown length,
+// stream through as they are.
+func TestBodiesThatAreLeft(t *testing.T) {
+	g := newSecretTest(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	})
+	long := strings.Repeat(placeholder, maxBody/len(placeholder)+1)
+	for _, r := range []*http.Request{
+		request(t, http.MethodPost, "https://api.test/", long),
+		func() *http.Request {
+			r := request(t, http.MethodPost, "https://api.test/", "")
+			r.Body, r.ContentLength = io.NopCloser(io.LimitReader(strings.NewReader(long), 200)), -1
+			return r
+		}(),
+	} {
+		r.Header.Set("Content-Type", "text/plain")
+		want := "200"
+		if r.ContentLength > 0 {
+			want = fmt.Sprint(len(long))
+		}
+		if _, body := get(t, g.client(nil), r); body != want {
+			t.Errorf("the server got %s bytes, want %s", body, want)
+		}
+	}
+	if n := g.bodies.Load(); n != 0 {
+		t.Errorf("%d bytes of bodies count as in memory, want none", n)
+	}
+}
+
+// TestEventsStream promises that each event of a stream arrives before the next
+// one is sent.
+func TestEventsStream(t *testing.T) {
+	next := make(chan struct{})
+	g := newSecretTest(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for i := range 3 {
+			fmt.Fprintf(w, "data: %d %s\n\n", i, r.Header.Get("Authorization"))
+			_ = http.NewResponseController(w).Flush()
+			<-next
+		}
+	})
+	r := request(t, http.MethodGet, "https://api.test/", "")
+	r.Header.Set("Authorization", placeholder)
+	res, err := g.client(nil).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lines := bufio.NewReader(res.Body)
+	for i := range 3 {
+		line, err := lines.ReadString('\n')
+		if want := fmt.Sprintf("data: %d %s\n", i, placeholder); err != nil || line != want {
+			t.Errorf("got %q, %v, want %q", line, err, want)
+		}
+		_, _ = lines.ReadString('\n')
+		next <- struct{}{}
+	}
+}
+
+// TestSecretWebsocket promises that a websocket gets the value in its request, and
+// that messages of the server come without it, in frames of the same length.
+func TestSecretWebsocket(t *testing.T) {
+	g := newSecretTest(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != value || r.Header.Get("Sec-Websocket-Extensions") != "" {
+			t.Errorf("the server got %q", r.Header)
+		}
+		upgraded(w, r)
+	})
+	raw, _ := g.connect()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(g.ca())
+	c := tls.Client(raw, &tls.Config{ServerName: "api.test", RootCAs: roots, NextProtos: []string{"http/1.1"}})
+	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: api.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Extensions: permessage-deflate\r\nAuthorization: %s\r\n\r\n", placeholder)
+	r := bufio.NewReader(c)
+	res, err := http.ReadResponse(r, nil)
+	if err != nil || res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("X-Key") != placeholder {
+		t.Fatalf("got %v, %v, want 101 with the placeholder", res, err)
+	}
+	for _, message := range []string{"one", "two S", "three"} {
+		fmt.Fprint(c, message)
+		b := make([]byte, len(message))
+		if _, err := io.ReadFull(r, b); err != nil || string(b) != strings.ToUpper(message) {
+			t.Errorf("got %q, %v", b, err)
+		}
+	}
+}
+
+// TestWebsocketMessagesAreScrubbed promises the same for a value in a message.
+func TestWebsocketMessagesAreScrubbed(t *testing.T) {
+	res := &http.Response{StatusCode: http.StatusSwitchingProtocols, Header: http.Header{}}
+	near, far := net.Pipe()
+	res.Body = near
+	s, err := checkSecret(key("api.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &exchange{secrets: []*secret{&s}}
+	if err := x.scrub(res); err != nil {
+		t.Fatal(err)
+	}
+	frame := "\x81\x15<" + value + ">"
+	go func() { _, _ = io.WriteString(far, frame) }()
+	b := make([]byte, len(frame))
+	if _, err := io.ReadFull(res.Body, b); err != nil || string(b) != "\x81\x15<"+strings.Repeat("*", len(value))+">" {
+		t.Errorf("got %q, %v", b, err)
+	}
+}
+
+// TestOtherProtocolInTLS promises that what is not HTTP is left alone.
+func TestOtherProtocolInTLS(t *testing.T) {
+	g := newSecretTest(t, echo)
+	s := g.tlsServer("api.test", echo)
+	s.TLS.NextProtos = append(s.TLS.NextProtos, "postgresql")
+	raw, _ := g.connect()
+	c := tls.Client(raw, &tls.Config{ServerName: "api.test", RootCAs: g.roots, NextProtos: []string{"postgresql"}})
+	if err := c.HandshakeContext(t.Context()); err != nil {
+		t.Errorf("end to end: %v", err)
+	}
+}
+
+// TestDistrustIsRecorded promises that a program which does not trust the
+// authority of the box is seen in the log.
+func TestDistrustIsRecorded(t *testing.T) {
+	g := newSecretTest(t, echo)
+	raw, over := g.connect()
+	c := tls.Client(raw, &tls.Config{ServerName: "api.test", RootCAs: x509.NewCertPool()})
+	if err := c.HandshakeContext(t.Context()); err == nil {
+		t.Error("a client that trusts nobody: got no error")
+	}
+	<-over
+	g.wantRefusal(egress.KindFlow, egress.ReasonAuthority)
+}
+
+// TestWants promises which flows go through the gate although they are allowed.
+func TestWants(t *testing.T) {
+	g := newSecretTest(t, echo)
+	if !g.wants([]string{"other.test", "api.test"}) || g.wants([]string{"other.test"}) || g.wants(nil) {
+		t.Error("only addresses of hosts of secrets are to come through the gate")
+	}
+}
+
+// zeros is a body of n bytes.
+func zeros(n int64) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
+		b := make([]byte, 64<<10)
+		for left := n; left > 0; left -= int64(len(b)) {
+			if _, err := w.Write(b); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// TestLongResponseTakesNoMemory promises that a response of a gigabyte streams.
+func TestLongResponseTakesNoMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs to copy a gigabyte; run without -short")
+	}
+	const size = 1 << 30
+	g := newSecretTest(t, zeros(size))
+	res, err := g.client(nil).Do(request(t, http.MethodGet, "https://api.test/", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var most uint64
+	b := make([]byte, 1<<20)
+	for total := int64(0); total < size; {
+		n, err := res.Body.Read(b)
+		if total += int64(n); err != nil && total < size {
+			t.Fatalf("after %d bytes: %v", total, err)
+		}
+		if total%(64<<20) < int64(n) {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapAlloc)
+		}
+	}
+	if most > 32<<20 { // windows of HTTP/2 and buffers, of client, proxy and server
+		t.Errorf("memory: got %d MiB", most>>20)
+	}
+}
+
+// TestConcurrentRequests promises that many requests at once each get their own.
+func TestConcurrentRequests(t *testing.T) {
+	g := newSecretTest(t, echo)
+	c := g.client(nil)
+	errs := make(chan error)
+	for i := range 200 {
+		go func() {
+			r, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, "https://api.test/", strings.NewReader(fmt.Sprint(i, " ", placeholder)))
+			r.Header.Set("Content-Type", "text/plain")
+			res, err := c.Do(r)
+			if err == nil {
+				var b []byte
+				b, err = io.ReadAll(res.Body)
+				res.Body.Close()
+				if err == nil && string(b) != fmt.Sprint(i, " ", placeholder) {
+					err = fmt.Errorf("request %d got %q", i, b)
+				}
+			}
+			errs <- err
+		}()
+	}
+	for range 200 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// BenchmarkInspected measures downloads through the gate, with a secret for the
+// host and without.
+func BenchmarkInspected(b *testing.B) {
+	for _, tt := range []struct {
+		name  string
+		names []string
+	}{{"inspected", []string{"api.test"}}, {"passed", []string{"other.test"}}} {
+		b.Run(tt.name, func(b *testing.B) {
+			const size = 64 << 20
+			var t testing.T
+			g := newGateTest(&t, policy(egress.AllowList, "*.test"), key("api.test"))
+			g.names = tt.names
+			s := g.tlsServer(tt.names[0], zeros(size))
+			defer s.Close()
+			defer g.close()
+			c := g.client(g.roots)
+			b.SetBytes(size)
+			for b.Loop() {
+				r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://"+tt.names[0]+"/", nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				res, err := c.Do(r)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if n, err := io.Copy(io.Discard, res.Body); err != nil || n != size {
+					b.Fatal(n, err)
+				}
+				res.Body.Close()
+			}
+		})
+	}
+}
