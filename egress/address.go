@@ -60,9 +60,10 @@ var (
 	teredo     = netip.MustParsePrefix("2001::/32")
 )
 
-// views returns the addresses that a stands for: itself, and what it carries.
-// Each of them must be allowed, and a rule is for a if it is for one of them.
-func views(a netip.Addr) []netip.Addr {
+// Forms returns the addresses that a stands for: itself, without zone and as IPv4
+// if it is mapped, and those of IPv4 that it carries. [Flow.Local] is set if one
+// of them is the host's.
+func Forms(a netip.Addr) []netip.Addr {
 	a = a.WithZone("").Unmap()
 	vs := append(make([]netip.Addr, 0, 3), a)
 	if !a.Is6() {

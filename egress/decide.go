@@ -11,7 +11,7 @@ type Flow struct {
 	Dst   netip.AddrPort // as the box wrote it; the port is 0 for ICMP
 	Names []string       // names under which the box's resolver gave out the address
 	Host  string         // what the client itself said (SNI, HTTP Host); empty: not known yet
-	Local bool           // the address is one of the host's own
+	Local bool           // one of the address's [Forms] is the host's own
 	Alias bool           // the address is that of [HostAlias] in the box
 }
 
@@ -19,7 +19,7 @@ type Flow struct {
 type flow struct {
 	Flow
 	port    uint16
-	views   []netip.Addr // what the address stands for, itself first
+	forms   []netip.Addr // what the address stands for, itself first
 	names   []string
 	host    string // empty if the client said none, or an address
 	said    bool   // the client said something
@@ -60,14 +60,14 @@ func newFlow(f Flow) (*flow, Reason) {
 	if f.Proto != TCP && f.Proto != UDP && f.Proto != ICMP {
 		return nil, ReasonNotAllowed
 	}
-	w.views = views(f.Dst.Addr())
+	w.forms = Forms(f.Dst.Addr())
 	for _, n := range f.Names {
 		if c, err := Name(n); err == nil {
 			w.names = append(w.names, c)
 		}
 	}
 	if a, ok := literal(f.Host); ok {
-		if a != w.views[0] {
+		if a != w.forms[0] {
 			return nil, ReasonName
 		}
 	} else if w.said {
@@ -88,7 +88,7 @@ func (p *Policy) denied(f *flow) (Verdict, bool) {
 		if !r.covers(f.Proto, f.port) {
 			continue
 		}
-		if r.target == anything || slices.ContainsFunc(f.views, r.has) ||
+		if r.target == anything || slices.ContainsFunc(f.forms, r.has) ||
 			(f.host != "" && r.named(f.host)) || (f.Alias && r.named(HostAlias)) {
 			return deny(r.text, ReasonRule), true
 		}
@@ -136,7 +136,7 @@ func (p *Policy) byAddress(f *flow) (Verdict, bool) {
 	if f.dns() && rule == nil {
 		return deny(BuiltIn, ReasonDNS), true
 	}
-	opener, why := p.refused(f.views, f.Local, counts)
+	opener, why := p.refused(f.forms, f.Local, counts)
 	switch {
 	case why != "":
 		return deny(BuiltIn, why), true
@@ -152,26 +152,28 @@ func (p *Policy) byAddress(f *flow) (Verdict, bool) {
 
 // refused tells why the address may not be reached, or which rule, of those that
 // count, opens it although it is one of those that are refused in every mode.
-func (p *Policy) refused(vs []netip.Addr, local bool, counts func(*Rule) bool) (opener *Rule, why Reason) {
-	for i, v := range vs {
-		find := func(fits func(*Rule) bool) *Rule {
-			for j := range p.Allow {
-				if r := &p.Allow[j]; counts(r) && r.has(v) && fits(r) {
-					return r
-				}
-			}
-			return nil
-		}
-		b, in := refusing(v)
-		if in {
-			if opener = find(func(r *Rule) bool { return r.within(b.prefix) }); opener == nil {
-				return nil, b.reason
+func (p *Policy) refused(forms []netip.Addr, local bool, counts func(*Rule) bool) (opener *Rule, why Reason) {
+	find := func(fits func(*Rule) bool) *Rule {
+		for i := range p.Allow {
+			if r := &p.Allow[i]; counts(r) && fits(r) {
+				return r
 			}
 		}
-		if i == 0 && local && b.reason != ReasonLoopback {
-			if opener = find((*Rule).single); opener == nil {
-				return nil, ReasonHost
-			}
+		return nil
+	}
+	for _, a := range forms {
+		b, in := refusing(a)
+		if !in {
+			continue
+		}
+		if opener = find(func(r *Rule) bool { return r.has(a) && r.within(b.prefix) }); opener == nil {
+			return nil, b.reason
+		}
+		local = local && b.reason != ReasonLoopback // which is the host's in any case
+	}
+	if local {
+		if opener = find(func(r *Rule) bool { return r.single() && slices.ContainsFunc(forms, r.has) }); opener == nil {
+			return nil, ReasonHost
 		}
 	}
 	return opener, ""
@@ -259,10 +261,10 @@ func (f *flow) dns() bool {
 // reaches tells whether a rule with addresses is for the flow: for the address as
 // it was written, or for everything that it carries.
 func (f *flow) reaches(r *Rule) bool {
-	if r.target == anything || r.has(f.views[0]) {
+	if r.target == anything || r.has(f.forms[0]) {
 		return true
 	}
-	inner := f.views[1:]
+	inner := f.forms[1:]
 	return len(inner) > 0 && !slices.ContainsFunc(inner, func(a netip.Addr) bool { return !r.has(a) })
 }
 

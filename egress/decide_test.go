@@ -162,6 +162,7 @@ func TestDecide(t *testing.T) {
 
 func TestDecideHost(t *testing.T) {
 	own := Flow{Proto: TCP, Dst: netip.MustParseAddrPort("203.0.113.9:22"), Local: true}
+	nat64 := Flow{Proto: TCP, Dst: netip.MustParseAddrPort("[64:ff9b::203.0.113.9]:22"), Local: true}
 	lan := Flow{Proto: TCP, Dst: netip.MustParseAddrPort("10.0.0.9:22"), Local: true}
 	loop := Flow{Proto: TCP, Dst: netip.MustParseAddrPort("127.0.0.1:22"), Local: true}
 	alias := Flow{Proto: TCP, Dst: netip.MustParseAddrPort("192.168.127.254:8080"), Alias: true, Names: []string{HostAlias}}
@@ -174,6 +175,8 @@ func TestDecideHost(t *testing.T) {
 		{"", "", own, deny(BuiltIn, ReasonHost)},
 		{"* 203.0.113.0/24", "", own, deny(BuiltIn, ReasonHost)},
 		{"203.0.113.9", "", own, allow("203.0.113.9")},
+		{"", "", nat64, deny(BuiltIn, ReasonHost)},
+		{"203.0.113.9", "", nat64, allow("203.0.113.9")},
 		{"10.0.0.0/8", "", lan, deny(BuiltIn, ReasonHost)},
 		{"10.0.0.0/8 10.0.0.9:22", "", lan, allow("10.0.0.9:22")},
 		{"", "", lan, deny(BuiltIn, ReasonPrivate)},

@@ -127,7 +127,7 @@ func sound(t *testing.T, p *Policy, f Flow, v Verdict) {
 	if p.mode() == AllowList && !slices.ContainsFunc(p.Allow, func(r Rule) bool { return r.text == v.Rule }) {
 		t.Errorf("%v: got %v, which is no allow rule", f, v)
 	}
-	for _, a := range views(f.Dst.Addr()) {
+	for _, a := range Forms(f.Dst.Addr()) {
 		b, in := refusing(a)
 		if in && !slices.ContainsFunc(p.Allow, func(r Rule) bool {
 			return r.prefix.Contains(a) && b.prefix.Overlaps(r.prefix) && r.prefix.Bits() >= b.prefix.Bits()

@@ -54,7 +54,7 @@ func (p *Policy) Answer(name string, a netip.Addr, local bool) Verdict {
 	if n, _ := Name(name); n == HostAlias {
 		return v // given out by the network itself, and judged again when reached
 	}
-	vs := views(a)
+	vs := Forms(a)
 	for i := range p.Deny {
 		if r := &p.Deny[i]; r.whole() && slices.ContainsFunc(vs, r.has) {
 			return deny(r.text, ReasonRule)
