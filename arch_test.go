@@ -67,8 +67,13 @@ var layers = map[string]layer{
 			"internal/tree internal/undo",
 		outside: "github.com/google/go-containerregistry golang.org/x/sys",
 	},
+	"internal/httpapi": {ours: "boxlite"},
+	"internal/restapi": {
+		ours:    "boxlite egress internal/httpapi",
+		outside: "github.com/coder/websocket github.com/prometheus/client_golang",
+	},
 	"cmd/boxlite": {
-		ours:    "boxlite egress gvisor",
+		ours:    "boxlite egress gvisor internal/httpapi internal/restapi",
 		outside: "github.com/spf13 go.yaml.in/yaml golang.org/x/sys golang.org/x/term",
 	},
 	"cmd/boxlite-agent": {ours: "internal/agent internal/guest"},

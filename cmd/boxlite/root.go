@@ -85,7 +85,7 @@ func (a *app) root() *cobra.Command {
 	add("image", a.pullCommand(), a.imagesCommand(), a.rmiCommand(), a.pruneCommand(),
 		a.importCommand(), a.loadCommand(), a.saveCommand())
 	add("volume", a.volumeCommand())
-	add("system", a.infoCommand(), a.doctorCommand(), a.versionCommand())
+	add("system", a.serveCommand(), a.infoCommand(), a.doctorCommand(), a.versionCommand())
 	return root
 }
 

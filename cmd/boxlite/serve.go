@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/restapi"
+	"github.com/spf13/cobra"
+)
+
+// shutdownTimeout is how long an orderly end may take. Most supervisors wait
+// that long or longer before they use force.
+const shutdownTimeout = 30 * time.Second
+
+// serveFlags are what serve is told.
+type serveFlags struct {
+	host       string
+	port       int
+	socket     string
+	apiKey     string
+	keyFile    string
+	cert, priv string
+	prefix     string
+	shutdown   time.Duration
+	logFormat  string
+	hostDirs   []string
+	reduced    bool
+	limits     restapi.Limits
+	uploadGiB  int64
+}
+
+const serveLong = `Serve the BoxLite REST API, for programs in any language, until a signal ends
+it: on 127.0.0.1:8100, or on a unix socket that only this user may use.
+
+SIGINT and SIGTERM end it in order: requests under way finish, then boxes that
+are not detached are stopped and their files saved. SIGHUP reads the file of
+keys again. The log goes to standard error.
+
+A key is wanted on TCP as soon as there is one. Each line of the file of keys
+is NAME KEY [SCOPE,SCOPE...].`
+
+func (a *app) serveCommand() *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve [OPTIONS]",
+		Short: "Serve the REST API",
+		Long:  serveLong,
+		Example: `  boxlite serve
+  boxlite serve --socket $XDG_RUNTIME_DIR/boxlite.sock
+  boxlite serve --host 0.0.0.0 --api-keys keys --tls-cert cert.pem --tls-key key.pem`,
+		Args:              exactly(0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return a.serve(cmd, &f) },
+	}
+	f.register(cmd)
+	return cmd
+}
+
+func (f *serveFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.host, "host", "127.0.0.1", "`ADDRESS` to listen on")
+	fl.IntVar(&f.port, "port", 8100, "TCP port; 0 takes a free one and prints it")
+	fl.StringVar(&f.socket, "socket", "", "listen on a unix socket at `PATH`; on TCP too only if --host or --port is given")
+	fl.StringVar(&f.apiKey, "api-key", "", "`KEY` that TCP clients must send; better in $BOXLITE_SERVE_API_KEY, where other users cannot see it")
+	fl.StringVar(&f.keyFile, "api-keys", "", "`FILE` of keys, with names and scopes")
+	fl.StringVar(&f.cert, "tls-cert", "", "`FILE` with the certificate chain, PEM")
+	fl.StringVar(&f.priv, "tls-key", "", "`FILE` with its private key, PEM")
+	fl.StringVar(&f.prefix, "path-prefix", "", "serve /v1/`PREFIX`/... too")
+	fl.DurationVar(&f.shutdown, "shutdown-timeout", shutdownTimeout, "how long an orderly end may take")
+	fl.StringVar(&f.logFormat, "log-format", "json", "json or text")
+	fl.StringArrayVar(&f.hostDirs, "allow-host-dir", nil, "let TCP clients mount host directory `DIR` and what is below; repeat")
+	fl.BoolVar(&f.reduced, "allow-reduced-isolation", false, "let TCP clients ask for boxes of reduced isolation")
+	fl.IntVar(&f.limits.Boxes, "max-boxes", 0, "most boxes there may be (default 10000)")
+	fl.IntVar(&f.limits.Running, "max-running", 0, "most boxes that run (default 256)")
+	fl.Int64Var(&f.limits.MemoryMiB, "max-memory", 0, "`MiB` that running boxes may be promised together (default four times what is there)")
+	fl.IntVar(&f.limits.Starts, "max-starts", 0, "boxes that start side by side, others wait (default one a processor)")
+	fl.IntVar(&f.limits.Executions, "max-executions", 0, "most commands that run (default 4096)")
+	fl.Int64Var(&f.uploadGiB, "max-upload", 0, "`GiB` of the largest upload (default 16)")
+}
+
+// logger is where the server logs to.
+func (f *serveFlags) logger(a *app) (*slog.Logger, error) {
+	o := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if debug, _ := strconv.ParseBool(os.Getenv("BOXLITE_DEBUG")); debug || a.globals.debug {
+		o.Level = slog.LevelDebug
+	}
+	switch f.logFormat {
+	case "json":
+		return slog.New(slog.NewJSONHandler(a.stderr, o)), nil
+	case "text":
+		return slog.New(slog.NewTextHandler(a.stderr, o)), nil
+	}
+	return nil, usagef("--log-format %q: want json or text", f.logFormat)
+}
+
+// check finds flags that make no sense.
+func (f *serveFlags) check() error {
+	switch {
+	case f.port < 0 || f.port > 65535:
+		return usagef("--port %d: want 0 to 65535", f.port)
+	case (f.cert == "") != (f.priv == ""):
+		return usagef("--tls-cert and --tls-key go together")
+	case f.shutdown <= 0:
+		return usagef("--shutdown-timeout %v: want a positive time", f.shutdown)
+	case min(f.limits.Boxes, f.limits.Running, f.limits.Starts, f.limits.Executions) < 0 || f.limits.MemoryMiB < 0 || f.uploadGiB < 0:
+		return usagef("a bound is negative; 0 means its default")
+	}
+	f.limits.Upload = f.uploadGiB << 30
+	return nil
+}
+
+func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
+	if err := f.check(); err != nil {
+		return err
+	}
+	log, err := f.logger(a)
+	if err != nil {
+		return err
+	}
+	keys := &httpapi.Keys{}
+	load := func() error { return keys.Load(or(f.apiKey, "BOXLITE_SERVE_API_KEY"), f.keyFile) }
+	if err := load(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	ls, err := httpapi.Listen(ctx, f.listen(cmd, keys, log))
+	if err != nil {
+		return err
+	}
+	cfg, err := a.runtimeConfig()
+	if err != nil {
+		return errors.Join(err, closeAll(ls))
+	}
+	cfg.Logger = log
+	rt, err := boxlite.Open(ctx, cfg)
+	if err != nil {
+		return errors.Join(err, closeAll(ls))
+	}
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	srv := restapi.New(restapi.Config{
+		Runtime: rt, Keys: keys, Limits: f.limits, PathPrefix: f.prefix, Logger: log,
+		Host: restapi.HostPolicy{Dirs: f.hostDirs, ReducedIsolation: f.reduced},
+	})
+	defer srv.Close()
+	defer a.signals.divert(serverSignals(cancel, load, log))()
+	a.announce(ls, f.cert != "")
+	return httpapi.Serve(ctx, srv, ls, f.shutdown, log, srv.Drain)
+}
+
+func (f *serveFlags) listen(cmd *cobra.Command, keys *httpapi.Keys, log *slog.Logger) httpapi.ListenConfig {
+	c := httpapi.ListenConfig{Socket: f.socket, CertFile: f.cert, KeyFile: f.priv, Keys: keys, Logger: log}
+	if f.socket == "" || cmd.Flags().Changed("host") || cmd.Flags().Changed("port") {
+		c.Addr = net.JoinHostPort(f.host, strconv.Itoa(f.port))
+	}
+	return c
+}
+
+func closeAll(ls []net.Listener) (err error) {
+	for _, l := range ls {
+		err = errors.Join(err, l.Close())
+	}
+	return err
+}
+
+// serverSignals ends the server in order at the first signal and at once at
+// the second. SIGHUP loads the keys again.
+func serverSignals(end func(), load func() error, log *slog.Logger) func(syscall.Signal) {
+	asked := false
+	return func(sig syscall.Signal) {
+		switch {
+		case sig == syscall.SIGHUP:
+			if err := load(); err != nil {
+				log.Error("keys not loaded; those of before stay", slog.Any("err", err))
+				return
+			}
+			log.Info("keys loaded")
+		case asked:
+			os.Exit(128 + int(sig))
+		default:
+			asked = true
+			log.Info("shutting down", slog.String("signal", sig.String()))
+			end()
+		}
+	}
+}
+
+// announce says where the server is, for people and for scripts that gave it
+// port 0.
+func (a *app) announce(ls []net.Listener, tls bool) {
+	for _, l := range ls {
+		where := "http://" + l.Addr().String()
+		switch {
+		case l.Addr().Network() == "unix":
+			where = "unix://" + l.Addr().String()
+		case tls:
+			where = "https://" + l.Addr().String()
+		}
+		fmt.Fprintln(a.stderr, "BoxLite REST API server listening on "+where)
+	}
+}

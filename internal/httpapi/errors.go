@@ -1,0 +1,161 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+)
+
+// Kind is one class of error on the wire. Clients decide by its code.
+type Kind struct {
+	Status int
+	Type   string
+	Code   string
+}
+
+// Kinds of error. Type and code are those BoxLite's clients know.
+var (
+	InvalidArgument = Kind{http.StatusBadRequest, "InvalidArgumentError", "invalid_argument"}
+	Unsupported     = Kind{http.StatusBadRequest, "UnsupportedError", "unsupported"}
+	Unauthenticated = Kind{http.StatusUnauthorized, "AuthError", "unauthenticated"}
+	Forbidden       = Kind{http.StatusForbidden, "PermissionError", "permission_denied"}
+	NotFound        = Kind{http.StatusNotFound, "NotFoundError", "not_found"}
+	AlreadyExists   = Kind{http.StatusConflict, "AlreadyExistsError", "already_exists"}
+	InvalidState    = Kind{http.StatusConflict, "InvalidStateError", "invalid_state"}
+	Stopped         = Kind{http.StatusConflict, "StoppedError", "stopped"}
+	TooLarge        = Kind{http.StatusRequestEntityTooLarge, "PayloadTooLargeError", "payload_too_large"}
+	Image           = Kind{http.StatusUnprocessableEntity, "ImageError", "image_pull_failed"}
+	Execution       = Kind{http.StatusUnprocessableEntity, "ExecutionError", "execution_failed"}
+	Exhausted       = Kind{http.StatusTooManyRequests, "ResourceExhaustedError", "resource_exhausted"}
+	Network         = Kind{http.StatusServiceUnavailable, "NetworkError", "network_unavailable"}
+	Engine          = Kind{http.StatusServiceUnavailable, "EngineError", "engine_unavailable"}
+	Timeout         = Kind{http.StatusGatewayTimeout, "TimeoutError", "timeout"}
+	Internal        = Kind{http.StatusInternalServerError, "InternalError", "internal"}
+
+	method        = Kind{http.StatusMethodNotAllowed, "InvalidArgumentError", "invalid_argument"}
+	lengthMissing = Kind{http.StatusLengthRequired, "InvalidArgumentError", "invalid_argument"}
+	misdirected   = Kind{http.StatusMisdirectedRequest, "PermissionError", "permission_denied"}
+	gone          = Kind{499, "CanceledError", "canceled"} // nginx's number: nobody reads it
+)
+
+// Error is what a client is told.
+type Error struct {
+	Kind
+	Message string
+	// RetryAfter, if set, says when to try again.
+	RetryAfter time.Duration
+	// Err, if set, is the cause. It goes into the log, not to the client.
+	Err error
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf makes an error of this kind. The message names thing and reason.
+func (k Kind) Errorf(format string, args ...any) *Error {
+	return &Error{Kind: k, Message: fmt.Sprintf(format, args...)}
+}
+
+// LengthMissing is the error for a body whose size must be known and is not.
+func LengthMissing(what string) *Error {
+	return lengthMissing.Errorf("%s: send its Content-Length, or a tar stream", what)
+}
+
+// conditions is the table from the errors of the Go API to those of the wire,
+// the first that fits.
+var conditions = []struct {
+	is   error
+	kind Kind
+}{
+	{boxlite.ErrRuntimeClosed, Stopped},
+	{boxlite.ErrInvalid, InvalidArgument},
+	{boxlite.ErrUnsupported, Unsupported},
+	{boxlite.ErrNotFound, NotFound},
+	{boxlite.ErrExists, AlreadyExists},
+	{boxlite.ErrState, InvalidState},
+	{boxlite.ErrExhausted, Exhausted},
+	{boxlite.ErrImage, Image},
+	{boxlite.ErrUnauthorized, Image},
+	{boxlite.ErrUnreachable, Network},
+	{boxlite.ErrBoxDied, Engine},
+	{fs.ErrNotExist, NotFound},
+	{fs.ErrExist, AlreadyExists},
+	{context.DeadlineExceeded, Timeout},
+	{context.Canceled, gone},
+}
+
+// retryExhausted is when to come back after a bound was met: a command or a
+// start takes about that long to make room.
+const retryExhausted = time.Second
+
+// ErrorOf finds what a client is told about any error.
+func ErrorOf(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return TooLarge.Errorf("the body is larger than %d bytes", e.Limit)
+	}
+	if _, ok := errors.AsType[*boxlite.CommandError](err); ok {
+		return &Error{Kind: Execution, Message: bare(err, nil), Err: err}
+	}
+	for _, c := range conditions {
+		if errors.Is(err, c.is) {
+			e := &Error{Kind: c.kind, Message: bare(err, c.is), Err: err}
+			if c.kind == Exhausted {
+				e.RetryAfter = retryExhausted
+			}
+			return e
+		}
+	}
+	return &Error{Kind: Internal, Message: bare(err, nil), Err: err}
+}
+
+// bare is the message of err without the name of its condition, which clients
+// put in front themselves.
+func bare(err, condition error) string {
+	msg := err.Error()
+	if condition == nil {
+		return msg
+	}
+	e, ok := errors.AsType[*boxlite.Error](err)
+	if !ok {
+		return strings.TrimPrefix(msg, condition.Error()+": ")
+	}
+	inner := strings.TrimPrefix(e.Err.Error(), condition.Error()+": ")
+	return strings.Replace(msg, e.Err.Error(), inner, 1)
+}
+
+// envelope is the body of every error.
+type envelope struct {
+	Error envelopeError `json:"error"`
+}
+
+type envelopeError struct {
+	Message   string `json:"message"`
+	Type      string `json:"type"`
+	Code      string `json:"code"`
+	RequestID string `json:"request_id,omitempty"`
+}
+
+// WriteError answers with an error. Nothing may have been written before.
+func WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	e := ErrorOf(err)
+	note(r, e)
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(int((e.RetryAfter+time.Second-1)/time.Second)))
+	}
+	if e.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="boxlite"`)
+	}
+	WriteJSON(w, e.Status, envelope{envelopeError{
+		Message: e.Message, Type: e.Type, Code: e.Code, RequestID: RequestID(r.Context()),
+	}})
+}

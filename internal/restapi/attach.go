@@ -1,0 +1,144 @@
+package restapi
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/coder/websocket"
+)
+
+// mainID is the execution of the main command of a job.
+const mainID = "main"
+
+// attachMain follows the main command of a job.
+func (s *Server) attachMain(w http.ResponseWriter, r *http.Request) error {
+	b, err := s.box(r)
+	if err != nil {
+		return err
+	}
+	s.life.touch(b.ID())
+	info, err := b.Info(r.Context())
+	if err != nil {
+		return err
+	}
+	if o := info.Options; len(o.Entrypoint)+len(o.Cmd) == 0 {
+		return httpapi.InvalidState.Errorf("box %q has no main command; it was made without cmd and entrypoint", b.ID())
+	}
+	if info.State != boxlite.StateRunning {
+		return httpapi.InvalidState.Errorf("box %q is %s; start it first", b.ID(), info.State)
+	}
+	x, err := s.find(r.Context(), b, mainID)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("X-Boxlite-Execution-Id", mainID)
+	return s.serveAttach(w, r, b, x)
+}
+
+func (s *Server) attach(w http.ResponseWriter, r *http.Request) error {
+	b, x, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	return s.serveAttach(w, r, b, x)
+}
+
+// wish is what the query of an attach asks for.
+type wish struct {
+	write   bool
+	from    boxlite.AttachOptions
+	offsets bool // the client counts bytes, and wants to be told of gaps
+}
+
+func wishOf(r *http.Request) (wish, error) {
+	var o wish
+	var err error
+	if o.write, err = boolQuery(r, "stdin", true); err != nil {
+		return o, err
+	}
+	for _, q := range []struct {
+		name string
+		to   *int64
+	}{{"stdout_offset", &o.from.StdoutFrom}, {"stderr_offset", &o.from.StderrFrom}} {
+		v := r.URL.Query().Get(q.name)
+		if v == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n < 0 {
+			return o, httpapi.InvalidArgument.Errorf("%s %.40q: give a number of bytes", q.name, v)
+		}
+		*q.to, o.offsets = n, true
+	}
+	o.from.Lossy = !o.write
+	return o, nil
+}
+
+// serveAttach upgrades to WebSocket and follows an execution until it or the
+// socket ends. What can be refused is refused before the upgrade.
+func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request, b *boxlite.Box, x *session) error {
+	o, err := wishOf(r)
+	if err != nil {
+		return err
+	}
+	if !headerHas(r.Header, "Connection", "upgrade") || !headerHas(r.Header, "Upgrade", "websocket") {
+		w.Header().Set("Upgrade", "websocket")
+		return &httpapi.Error{Kind: httpapi.InvalidArgument, Message: "attach is a WebSocket: send the request as an upgrade"}
+	}
+	k := newSocket(s, b, x, o)
+	defer k.cancel()
+	if o.write {
+		if err := x.claim(r.Context(), k); err != nil {
+			return err
+		}
+	}
+	x.enter(k)
+	defer x.leave(k)
+	f, err := s.stream(k)
+	if err != nil {
+		return err
+	}
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
+	if err != nil { // it has been answered
+		k.parkOrDrop(f)
+		return nil
+	}
+	s.metrics.sockets.Add(1)
+	defer s.metrics.sockets.Add(-1)
+	k.serve(conn, f)
+	return nil
+}
+
+// stream finds or opens the stream that a socket follows. It is nil for an
+// execution that is known to have ended and whose box keeps no output of it.
+func (s *Server) stream(k *socket) (*follower, error) {
+	x := k.x
+	if k.wish.write {
+		x.mu.Lock()
+		f := x.parked
+		// The first client gets the stream that has waited for it since the
+		// start; nobody else can have what is in it.
+		if f != nil && f.untouched() && k.wish.from.StdoutFrom == 0 && k.wish.from.StderrFrom == 0 {
+			x.parked = nil
+			x.mu.Unlock()
+			return f, nil
+		}
+		x.mu.Unlock()
+	}
+	f := s.sessions.follower(k.b)
+	from := k.wish.from
+	from.Gap = f.gap
+	if err := f.start(k.b.Attach(f.ctx, x.id, from), k.wish.write); err != nil {
+		if x.result() != nil {
+			return nil, nil
+		}
+		return nil, err
+	}
+	s.sessions.watch(x, f)
+	if k.wish.write {
+		x.unpark(nil) // the new stream has its place; the old one may go
+	}
+	return f, nil
+}

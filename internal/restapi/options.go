@@ -1,0 +1,174 @@
+package restapi
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/httpapi"
+)
+
+// maxTerm bounds auto_stop and auto_delete, in seconds: a year.
+const maxTerm = 365 * 24 * 3600
+
+// options turns a request into what the Go API takes.
+func (s *Server) options(ctx context.Context, req *createRequest) (boxlite.BoxOptions, error) {
+	o := boxlite.BoxOptions{
+		Name: req.Name, Image: req.Image, CPUs: req.CPUs, MemoryMiB: req.MemoryMiB, DiskSizeGB: req.DiskSizeGB,
+		WorkingDir: req.WorkingDir, Env: join(req.Env), Entrypoint: req.Entrypoint, Cmd: req.Cmd, User: req.User,
+		TTY: req.TTY, Detach: req.Detach, AutoRemove: req.AutoRemove, Hostname: req.Hostname,
+		Labels: maps.Clone(req.Labels),
+	}
+	if req.RootfsPath != "" {
+		if err := s.hostPath(ctx, "rootfs_path", req.RootfsPath); err != nil {
+			return o, err
+		}
+		o.Rootfs = req.RootfsPath
+	}
+	if err := lifetimes(&o, req); err != nil {
+		return o, err
+	}
+	security := req.Security
+	if a := req.Advanced; a != nil {
+		if c := a.Capabilities; c != nil && len(c.Add)+len(c.Drop) > 0 {
+			return o, httpapi.Unsupported.Errorf("advanced.capabilities: the engine gives every box the same")
+		}
+		if a.Security != nil && security != nil {
+			return o, httpapi.InvalidArgument.Errorf("security and advanced.security: give one")
+		}
+		if security == nil {
+			security = a.Security
+		}
+	}
+	var err error
+	if o.Security, err = s.security(ctx, security); err != nil {
+		return o, err
+	}
+	return o, s.connect(req, &o)
+}
+
+// connect refuses what this server cannot do about networks and volumes.
+func (s *Server) connect(req *createRequest, _ *boxlite.BoxOptions) error {
+	if len(req.Volumes) > 0 {
+		return httpapi.Unsupported.Errorf("volumes: this server has none")
+	}
+	if len(req.Secrets) > 0 {
+		return httpapi.Unsupported.Errorf("secrets: this server has none")
+	}
+	n := req.Network
+	if n == nil {
+		return nil
+	}
+	if n.Mode != "" || n.AllowNet != nil {
+		if n.Outbound != nil {
+			return httpapi.InvalidArgument.Errorf("network: give outbound, or the deprecated mode and allow_net, not both")
+		}
+		n.Outbound = &directionRequest{n.Mode, n.AllowNet}
+	}
+	for name, d := range map[string]*directionRequest{"outbound": n.Outbound, "inbound": n.Inbound} {
+		if d != nil && d.Mode != "enabled" && d.Mode != "disabled" {
+			return httpapi.InvalidArgument.Errorf("network.%s.mode %q: give enabled or disabled", name, d.Mode)
+		}
+	}
+	if n.Inbound != nil && len(n.Inbound.AllowNet) > 0 {
+		return httpapi.InvalidArgument.Errorf("network.inbound.allow_net: must be empty")
+	}
+	if n.Outbound != nil && len(n.Outbound.AllowNet) > 0 {
+		return httpapi.Unsupported.Errorf("network.outbound.allow_net: boxes of this server have no network")
+	}
+	return nil
+}
+
+// lifetimes keeps the terms of a box in its labels.
+func lifetimes(o *boxlite.BoxOptions, req *createRequest) error {
+	for k := range req.Labels {
+		if strings.HasPrefix(k, labelPrefix) {
+			return httpapi.InvalidArgument.Errorf("labels: %q begins with %s, which is the server's own", k, labelPrefix)
+		}
+	}
+	for _, t := range []struct {
+		field, label string
+		value        int
+	}{{"auto_stop", labelAutoStop, req.AutoStop}, {"auto_delete", labelAutoDelete, req.AutoDelete}} {
+		if t.value < 0 || t.value > maxTerm {
+			return httpapi.InvalidArgument.Errorf("%s %d: give 0 to %d seconds", t.field, t.value, maxTerm)
+		}
+		if t.value > 0 {
+			label(o, t.label, strconv.Itoa(t.value))
+		}
+	}
+	if req.AutoResume != nil && !*req.AutoResume {
+		label(o, labelNoResume, "true")
+	}
+	return nil
+}
+
+func label(o *boxlite.BoxOptions, key, value string) {
+	if o.Labels == nil {
+		o.Labels = map[string]string{}
+	}
+	o.Labels[key] = value
+}
+
+// hostPath tells whether a client may name a path of the host.
+func (s *Server) hostPath(ctx context.Context, field, path string) error {
+	if httpapi.Local(ctx) {
+		return nil
+	}
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return httpapi.InvalidArgument.Errorf("%s %q: give a clean absolute path", field, path)
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		real = "" // what it says of the host is none of the client's business
+	}
+	for _, dir := range s.cfg.Host.Dirs {
+		if dir, err := filepath.EvalSymlinks(dir); err == nil && real != "" && (real == dir || strings.HasPrefix(real, strings.TrimSuffix(dir, "/")+"/")) {
+			return nil
+		}
+	}
+	return httpapi.Forbidden.Errorf("%s %q: not below a directory that the server was told to share (--allow-host-dir)", field, path)
+}
+
+// security puts together a preset and what replaces its limits.
+func (s *Server) security(ctx context.Context, req *securityRequest) (boxlite.SecurityOptions, error) {
+	if req == nil {
+		return boxlite.StandardSecurity(), nil
+	}
+	var o boxlite.SecurityOptions
+	switch req.Preset {
+	case "", "standard":
+		o = boxlite.StandardSecurity()
+	case "development":
+		o = boxlite.DevelopmentSecurity()
+	case "maximum":
+		o = boxlite.MaximumSecurity()
+	default:
+		return o, httpapi.InvalidArgument.Errorf("security.preset %q: there are development, standard and maximum", req.Preset)
+	}
+	replace(&o.MaxOpenFiles, req.MaxOpenFiles)
+	replace(&o.MaxFileSize, req.MaxFileSize)
+	replace(&o.MaxProcesses, req.MaxProcesses)
+	replace(&o.MaxMemory, req.MaxMemory)
+	if req.MaxCPUTime != nil {
+		if *req.MaxCPUTime < 0 || *req.MaxCPUTime > maxTerm {
+			return o, httpapi.InvalidArgument.Errorf("security.max_cpu_time %d: give 0 to %d seconds", *req.MaxCPUTime, maxTerm)
+		}
+		o.MaxCPUTime = time.Duration(*req.MaxCPUTime) * time.Second
+	}
+	replace(&o.ReducedIsolation, req.ReducedIsolation)
+	if o.ReducedIsolation && !s.cfg.Host.ReducedIsolation && !httpapi.Local(ctx) {
+		return o, httpapi.Forbidden.Errorf("security.reduced_isolation: the server was not started with --allow-reduced-isolation")
+	}
+	return o, nil
+}
+
+func replace[T any](field, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}

@@ -1,0 +1,210 @@
+package restapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/httpapi"
+)
+
+// Config makes a server. Runtime is required.
+type Config struct {
+	// Runtime whose boxes are served. The caller closes it after the server.
+	Runtime *boxlite.Runtime
+
+	// Keys that TCP clients need one of; nil or empty: none.
+	Keys *httpapi.Keys
+
+	// Limits of admission; zero fields have defaults.
+	Limits Limits
+
+	// Host says what of the host may be given to boxes by clients that come
+	// over the network.
+	Host HostPolicy
+
+	// PathPrefix is accepted between /v1/ and the rest, besides none and
+	// "default".
+	PathPrefix string
+
+	// Logger gets the access log and what goes wrong; nil is silent.
+	Logger *slog.Logger
+}
+
+// HostPolicy says what clients over TCP may ask of the host. Clients of the
+// unix socket are the user who runs the server, and may do what that one may.
+type HostPolicy struct {
+	Dirs             []string // host directories that may be mounted, with what is below
+	ReducedIsolation bool     // boxes may run without namespaces of their own
+}
+
+// Server serves the REST dialect. Close must be called.
+type Server struct {
+	cfg      Config
+	rt       *boxlite.Runtime
+	log      *slog.Logger
+	handler  http.Handler
+	prefixes []string
+
+	ctx      context.Context //nolint:containedctx // of what outlives requests: it ends with Close
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+	draining atomic.Bool
+
+	admission *admission
+	sessions  *sessions
+	replies   *replies
+	metrics   *metrics
+	life      *lifecycle
+}
+
+// New makes a server.
+func New(cfg Config) *Server {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, rt: cfg.Runtime, log: cfg.Logger, prefixes: []string{"/v1/default/"}}
+	if p := strings.Trim(cfg.PathPrefix, "/"); p != "" {
+		s.prefixes = append(s.prefixes, "/v1/"+p+"/")
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.metrics = newMetrics()
+	s.admission = newAdmission(cfg.Limits, s.rt)
+	s.sessions = newSessions(s)
+	s.replies = newReplies()
+	s.life = newLifecycle(s)
+	s.handler = httpapi.Handler(httpapi.Config{
+		Routes:   s.routes(),
+		Keys:     cfg.Keys,
+		Logger:   cfg.Logger,
+		Observe:  s.metrics.observe,
+		Draining: s.draining.Load,
+	})
+	s.wg.Go(s.tick) // ends with Close
+	return s
+}
+
+// ServeHTTP serves one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	for _, p := range s.prefixes {
+		if rest, ok := strings.CutPrefix(r.URL.Path, p); ok {
+			r2 := *r
+			u := *r.URL
+			u.Path = "/v1/" + rest
+			u.RawPath = ""
+			if raw, ok := strings.CutPrefix(r.URL.EscapedPath(), p); ok {
+				u.RawPath = "/v1/" + raw
+			}
+			r2.URL = &u
+			r = &r2
+			break
+		}
+	}
+	s.handler.ServeHTTP(w, r)
+}
+
+// Drain refuses what would begin something new, ends the sockets that follow
+// executions, and stops the boxes that end with this process, saving their
+// files, for as long as ctx lives.
+func (s *Server) Drain(ctx context.Context) {
+	s.draining.Store(true)
+	s.stopAttached(ctx)
+	s.sessions.closeAll()
+}
+
+// stopAttached stops the boxes that would end with the runtime anyway, side by
+// side.
+func (s *Server) stopAttached(ctx context.Context) {
+	infos, err := s.rt.Boxes(ctx)
+	if err != nil {
+		s.log.Warn("boxes not stopped", slog.Any("err", err))
+		return
+	}
+	var wg sync.WaitGroup
+	for _, info := range infos {
+		if info.State != boxlite.StateRunning || info.Options.Detach || !s.admission.startedHere(info.ID) {
+			continue
+		}
+		wg.Go(func() {
+			b, err := s.rt.Box(ctx, info.ID)
+			if err == nil {
+				err = b.Stop(ctx)
+			}
+			if err != nil {
+				s.log.Warn("box not stopped", slog.String("box", info.ID), slog.Any("err", err))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Close ends what the server does in the background. Drain comes before it.
+func (s *Server) Close() {
+	s.draining.Store(true)
+	s.cancel()
+	s.sessions.closeAll()
+	s.wg.Wait()
+}
+
+// tickEvery is how often sessions and idle boxes are looked at. Lifetimes are
+// given in seconds; that a box stops a few late harms nobody.
+const tickEvery = 5 * time.Second
+
+func (s *Server) tick() {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			s.sessions.sweep(s.ctx)
+			s.replies.sweep(time.Now())
+			s.life.sweep(s.ctx, time.Now())
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// routes is every operation there is. api/openapi.yaml describes the same, and
+// a test compares them.
+func (s *Server) routes() []httpapi.Route {
+	return []httpapi.Route{
+		{Pattern: "GET /healthz", Open: true, Handle: s.healthz},
+		{Pattern: "GET /readyz", Open: true, Handle: s.readyz},
+		{Pattern: "GET /metrics", Scope: "runtime:read", Handle: s.prometheus},
+		{Pattern: "GET /v1/config", Open: true, Handle: s.config},
+		{Pattern: "GET /v1/me", Scope: "me:read", Handle: s.me},
+		{Pattern: "GET /v1/metrics", Scope: "runtime:read", Handle: s.runtimeMetrics},
+
+		{Pattern: "POST /v1/boxes", Scope: "box:write", Handle: s.createBox},
+		{Pattern: "GET /v1/boxes", Scope: "box:read", Handle: s.listBoxes},
+		{Pattern: "GET /v1/boxes/{id}", Scope: "box:read", Handle: s.getBox}, // HEAD too
+		{Pattern: "DELETE /v1/boxes/{id}", Scope: "box:delete", Handle: s.deleteBox},
+		{Pattern: "POST /v1/boxes/{id}/start", Scope: "box:write", Handle: s.startBox},
+		{Pattern: "POST /v1/boxes/{id}/stop", Scope: "box:write", Handle: s.stopBox},
+		{Pattern: "POST /v1/boxes/{id}/sync", Scope: "box:write", Handle: s.syncBox},
+		{Pattern: "GET /v1/boxes/{id}/metrics", Scope: "box:read", Handle: s.boxMetrics},
+		{Pattern: "GET /v1/boxes/{id}/logs", Scope: "box:read", Handle: s.boxLogs},
+		{Pattern: "GET /v1/boxes/{id}/files", Scope: "box:exec", Handle: s.getFiles},
+		{Pattern: "PUT /v1/boxes/{id}/files", Scope: "box:exec", Handle: s.putFiles},
+
+		{Pattern: "POST /v1/boxes/{id}/exec", Scope: "box:exec", Handle: s.exec},
+		{Pattern: "GET /v1/boxes/{id}/attach", Scope: "box:exec", Handle: s.attachMain},
+		{Pattern: "GET /v1/boxes/{id}/executions", Scope: "box:read", Handle: s.listExecutions},
+		{Pattern: "GET /v1/boxes/{id}/executions/{eid}", Scope: "box:read", Handle: s.getExecution},
+		{Pattern: "DELETE /v1/boxes/{id}/executions/{eid}", Scope: "box:exec", Handle: s.deleteExecution},
+		{Pattern: "GET /v1/boxes/{id}/executions/{eid}/attach", Scope: "box:exec", Handle: s.attach},
+		{Pattern: "POST /v1/boxes/{id}/executions/{eid}/signal", Scope: "box:exec", Handle: s.signal},
+		{Pattern: "POST /v1/boxes/{id}/executions/{eid}/resize", Scope: "box:exec", Handle: s.resize},
+
+		{Pattern: "POST /v1/images/pull", Scope: "image:write", Handle: s.pullImage},
+		{Pattern: "GET /v1/images", Scope: "image:read", Handle: s.listImages},
+		{Pattern: "GET /v1/images/{ref...}", Scope: "image:read", Handle: s.getImage}, // HEAD too
+		{Pattern: "DELETE /v1/images/{ref...}", Scope: "image:write", Handle: s.removeImage},
+	}
+}

@@ -1,0 +1,316 @@
+package restapi
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/httpapi"
+)
+
+// session is what the server knows of one execution.
+type session struct {
+	box, id string
+
+	mu      sync.Mutex
+	parked  *follower // a stream that waits for a client; nil: none
+	writer  *socket   // the socket that may write, if any
+	sockets map[*socket]bool
+	exit    *exit
+	removed bool
+	touched time.Time
+	release func() // gives back its place among the executions; nil: given
+}
+
+// sessions is all of them, and the followers they have.
+type sessions struct {
+	s *Server
+
+	mu   sync.Mutex
+	byID map[[2]string]*session // box, execution
+}
+
+func newSessions(s *Server) *sessions {
+	return &sessions{s: s, byID: map[[2]string]*session{}}
+}
+
+// maxSessions bounds what is remembered of executions that ended. What is over
+// it is asked of the box instead.
+const maxSessions = 8192
+
+// keepEnded is how long the end of an execution is remembered after its last
+// use: for a client that lost its connection at the wrong moment.
+const keepEnded = 5 * time.Minute
+
+func (ss *sessions) follower(b *boxlite.Box) *follower { return newFollower(ss.s.ctx, b) }
+
+// add makes the session of a command that was started, with its stream waiting
+// for a client.
+func (ss *sessions) add(box string, f *follower, release func()) *session {
+	x := &session{box: box, id: f.cmd.ID(), sockets: map[*socket]bool{}, touched: time.Now(), release: release, parked: f}
+	ss.mu.Lock()
+	ss.byID[[2]string{box, x.id}] = x
+	over := len(ss.byID) > maxSessions
+	ss.mu.Unlock()
+	if over {
+		ss.evict()
+	}
+	f.park()
+	ss.watch(x, f)
+	return x
+}
+
+// watch waits for the end of a stream. The goroutine ends with the stream.
+func (ss *sessions) watch(x *session, f *follower) {
+	ss.s.wg.Go(func() {
+		f.wait()
+		x.ended(f)
+	})
+}
+
+// adopt makes the session of an execution that somebody else started.
+func (ss *sessions) adopt(box, id string) *session {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	key := [2]string{box, id}
+	if ss.byID[key] == nil {
+		ss.byID[key] = &session{box: box, id: id, sockets: map[*socket]bool{}, touched: time.Now()}
+	}
+	return ss.byID[key]
+}
+
+func (ss *sessions) get(box, id string) *session {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.byID[[2]string{box, id}]
+}
+
+// of returns the sessions of one box, or all of them for "".
+func (ss *sessions) of(box string) (out []*session) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for key, x := range ss.byID {
+		if box == "" || key[0] == box {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// forget drops the sessions of a box that is gone. Sockets that are open end
+// by themselves.
+func (ss *sessions) forget(box string) {
+	for _, x := range ss.of(box) {
+		x.delete()
+		ss.drop(x)
+	}
+}
+
+func (ss *sessions) drop(x *session) {
+	ss.mu.Lock()
+	delete(ss.byID, [2]string{x.box, x.id})
+	ss.mu.Unlock()
+	x.giveBack()
+}
+
+// release lets go of streams of a box that nobody follows: a box that stops
+// would wait for them.
+func (ss *sessions) release(box string) {
+	for _, x := range ss.of(box) {
+		x.unpark(nil)
+	}
+}
+
+// closeAll ends all sockets and streams. Commands go on.
+func (ss *sessions) closeAll() {
+	for _, x := range ss.of("") {
+		x.unpark(nil)
+		for _, k := range x.open() {
+			k.goAway()
+		}
+	}
+}
+
+// evict forgets sessions of executions that ended and nobody follows, also
+// before their time.
+func (ss *sessions) evict() {
+	for _, x := range ss.of("") {
+		if x.idle() && x.result() != nil {
+			ss.drop(x)
+		}
+	}
+}
+
+// sweep forgets what is old, and finds out what ended unseen.
+func (ss *sessions) sweep(ctx context.Context) {
+	for _, x := range ss.of("") {
+		if !x.idle() || time.Since(x.lastTouch()) < keepEnded && x.result() != nil {
+			continue
+		}
+		if x.result() == nil && !ss.endedUnseen(ctx, x) {
+			continue
+		}
+		if time.Since(x.lastTouch()) >= keepEnded {
+			ss.drop(x)
+		}
+	}
+}
+
+// endedUnseen asks the box about an execution that no stream follows.
+func (ss *sessions) endedUnseen(ctx context.Context, x *session) bool {
+	ctx, cancel := context.WithTimeout(ctx, tickEvery)
+	defer cancel()
+	b, err := ss.s.rt.Box(ctx, x.box)
+	if errors.Is(err, boxlite.ErrNotFound) {
+		x.giveBack()
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	e, err := b.Execution(ctx, x.id)
+	switch {
+	case errors.Is(err, boxlite.ErrNotFound), errors.Is(err, boxlite.ErrState), errors.Is(err, boxlite.ErrBoxDied):
+		x.giveBack()
+		return true
+	case err != nil, e.ExitCode == nil:
+		return false
+	}
+	x.set(exitKnown(e))
+	return true
+}
+
+// ended is what happens when a stream is over.
+func (x *session) ended(f *follower) {
+	x.mu.Lock()
+	if x.parked == f {
+		x.parked = nil
+	}
+	x.mu.Unlock()
+	if f.exit != nil {
+		x.set(f.exit)
+	}
+}
+
+// set remembers how the execution ended.
+func (x *session) set(e *exit) {
+	x.mu.Lock()
+	if x.exit == nil {
+		x.exit = e
+	}
+	x.touched = time.Now()
+	x.mu.Unlock()
+	x.giveBack()
+}
+
+func (x *session) giveBack() {
+	x.mu.Lock()
+	release := x.release
+	x.release = nil
+	x.mu.Unlock()
+	if release != nil {
+		release()
+	}
+}
+
+func (x *session) result() *exit {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.exit
+}
+
+func (x *session) lastTouch() time.Time {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.touched
+}
+
+// idle tells whether no stream follows the execution.
+func (x *session) idle() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.parked == nil && len(x.sockets) == 0
+}
+
+func (x *session) deleted() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.removed
+}
+
+// delete makes the execution unknown to new requests.
+func (x *session) delete() {
+	x.mu.Lock()
+	x.removed, x.touched = true, time.Now()
+	x.mu.Unlock()
+	x.unpark(nil)
+}
+
+// unpark takes the waiting stream, or lets go of it when it is not the one
+// that is kept.
+func (x *session) unpark(keep *follower) {
+	x.mu.Lock()
+	f := x.parked
+	x.parked = nil
+	x.mu.Unlock()
+	if f != nil && f != keep {
+		f.letGo()
+	}
+}
+
+func (x *session) open() (out []*socket) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for k := range x.sockets {
+		out = append(out, k)
+	}
+	return out
+}
+
+// reply is what is known of an execution whose box knows it no more.
+func (x *session) reply() executionReply {
+	e := x.result()
+	return executionReply{
+		ExecutionID: x.id, Status: statusOf(e.cause), ExitCode: &e.code, Signal: e.signal, Cause: string(e.cause),
+		ErrorMessage: message(e.cause, e.signal, e.reason),
+	}
+}
+
+// claim makes a socket the one that writes. Another that does so already is
+// asked for a sign of life first: its line may be dead.
+func (x *session) claim(ctx context.Context, k *socket) error {
+	x.mu.Lock()
+	old := x.writer
+	x.mu.Unlock()
+	if old != nil && old.alive(ctx) {
+		return httpapi.InvalidState.Errorf("execution %q: another client is already attached; attach with stdin=0 to read only", x.id)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.writer != nil && x.writer != old {
+		return httpapi.InvalidState.Errorf("execution %q: another client is already attached; attach with stdin=0 to read only", x.id)
+	}
+	x.writer = k
+	return nil
+}
+
+func (x *session) enter(k *socket) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.sockets[k] = true
+	x.touched = time.Now()
+}
+
+// leave takes a socket out. If it was the one that writes and the command goes
+// on, its stream waits for the client to come back.
+func (x *session) leave(k *socket) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.sockets, k)
+	x.touched = time.Now()
+	if x.writer == k {
+		x.writer = nil
+	}
+}
