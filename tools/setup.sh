@@ -19,6 +19,9 @@ need /etc/ssl/certs/ca-certificates.crt ca-certificates
 [ "$1" = build ] || need fsck.erofs erofs-utils
 [ "$1" = build ] || need busybox busybox-static
 [ "$1" = build ] || need ip iproute2
+[ "$1" != test ] || need node nodejs
+[ "$1" != test ] || need npm npm
+[ "$1" != test ] || need curl curl
 [ "$1" != check ] || need gcc gcc
 [ "$1" != check ] || need /usr/include/stdio.h libc6-dev
 

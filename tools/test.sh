@@ -13,6 +13,12 @@ if unshare -n ip link add test0 type veth peer name test1 2>/dev/null; then
 else
 	echo "test: not root, or no veth here, so no tests in a laboratory of networks"
 fi
+# BoxLite's npm client drives our server, where npm and its registry are.
+if [ -d build/npm/node_modules ] || npm view @boxlite-ai/boxlite@0.10.0 version >/dev/null 2>&1; then
+	require=npm,$require
+else
+	echo "test: no npm registry here, so no test with BoxLite's npm client"
+fi
 echo "test: required: $require"
 BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_IMAGES=$PWD/build/images \
 	go run ./internal/gotest -count 1 -timeout 20m ./...
