@@ -118,7 +118,7 @@ func (r *resolver) resolve(ctx context.Context, q *question) {
 	}
 	switch {
 	case name == egress.HostAlias:
-		r.answerAlias(ctx, q)
+		r.answerAlias(q)
 	case strings.HasSuffix("."+name, ownZone):
 		q.code = dnsmessage.RCodeNameError
 	case r.limited(q.what.Type):
@@ -192,13 +192,13 @@ func (r *resolver) answerAddrs(ctx context.Context, q *question, name string) {
 	}
 }
 
-// answerAlias gives out the addresses of the host in the network of the box.
-func (r *resolver) answerAlias(ctx context.Context, q *question) {
-	switch {
-	case q.what.Type == dnsmessage.TypeA:
+// answerAlias gives out the address of the host in the network of the box. There
+// is one for IPv6 as well, but many servers of a host listen at 127.0.0.1 alone,
+// and some programs of the box would try nothing else.
+func (r *resolver) answerAlias(q *question) {
+	if q.what.Type == dnsmessage.TypeA {
+		r.add(egress.HostAlias, Alias4) // the host of a secret is told by its name
 		q.addr(Alias4)
-	case q.what.Type == dnsmessage.TypeAAAA && r.routable(ctx, netip.IPv6Loopback()):
-		q.addr(Alias6)
 	}
 }
 

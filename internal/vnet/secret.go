@@ -121,9 +121,6 @@ func checkSecret(s Secret) (secret, error) {
 		if err != nil {
 			return c, fmt.Errorf("host %q: %w; give a name, or *.name", h, err)
 		}
-		if name == egress.HostAlias {
-			return c, fmt.Errorf("host %q: has no certificate that could be verified", h)
-		}
 		c.hosts = append(c.hosts, host{name, below})
 	}
 	return c, nil
@@ -135,7 +132,8 @@ func (s *secret) isFor(name string) bool {
 
 // reach adds the hosts of secrets to what a list allows, by TLS on its usual port:
 // who gives a box a secret for a host means it to be used there. Deny rules are
-// stronger, and where the internet is allowed nothing needs to be added.
+// stronger, and where the internet is allowed nothing needs to be added. The host
+// itself is opened by rules alone.
 func reach(p egress.Policy, secrets []secret) egress.Policy {
 	if p.Mode != egress.AllowList {
 		return p
@@ -144,8 +142,11 @@ func reach(p egress.Policy, secrets []secret) egress.Policy {
 	for _, s := range secrets {
 		for _, h := range s.hosts {
 			name := h.name
-			if h.below {
+			switch {
+			case h.below:
 				name = "*." + name
+			case name == egress.HostAlias:
+				continue
 			}
 			p.Allow = append(p.Allow, egress.MustParse("tcp:"+name+":443")) // a canonical name always makes a rule
 		}

@@ -41,7 +41,6 @@ func TestSecretsAreChecked(t *testing.T) {
 		{"no hosts", []Secret{key()}, "0 hosts"},
 		{"all hosts", []Secret{key("*")}, "not a host name"},
 		{"an address", []Secret{key("192.0.2.1")}, "not a host name"},
-		{"the host alias", []Secret{key(egress.HostAlias)}, "no certificate"},
 		{"the same placeholder", []Secret{key("a.test"), key("b.test")}, "part of the other"},
 		{"too many", make([]Secret, maxSecrets+1), "at most 64"},
 	} {
@@ -77,7 +76,7 @@ func TestSecretHosts(t *testing.T) {
 // TestReach promises that the host of a secret needs no rule, and nothing more is
 // opened.
 func TestReach(t *testing.T) {
-	secrets, err := checkSecrets([]Secret{key("api.test", "*.wild.test")})
+	secrets, err := checkSecrets([]Secret{key("api.test", "*.wild.test", egress.HostAlias)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +97,9 @@ func TestReach(t *testing.T) {
 		if got := p.Decide(f).Action; got != tt.want {
 			t.Errorf("%s:%d: got %s, want %s", tt.name, tt.port, got, tt.want)
 		}
+	}
+	if v := p.Lookup(egress.HostAlias); v.Action != egress.Deny {
+		t.Errorf("the host: got %s, want a secret not to open it", v)
 	}
 	p.Deny = append(p.Deny, egress.MustParse("api.test"))
 	if p.Lookup("api.test").Action != egress.Deny || len(given.Allow) != 1 {
