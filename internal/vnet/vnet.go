@@ -1,14 +1,26 @@
 package vnet
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"net"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"github.com/boxlite-go/boxlite/egress"
+	"github.com/boxlite-go/boxlite/internal/undo"
 )
 
 // Config says what a network is like.
@@ -33,13 +45,6 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Port is a port of the box that is reached through one of the host.
-type Port struct {
-	Proto egress.Proto   // TCP or UDP
-	Host  netip.AddrPort // an invalid address is 127.0.0.1; port 0 lets the host choose
-	Box   uint16
-}
-
 // Stats counts what a network did.
 type Stats struct {
 	Sent        uint64 // bytes from the box
@@ -53,9 +58,41 @@ type Stats struct {
 // ErrClosed is the error of a network that is closed.
 var ErrClosed = errors.New("network is closed")
 
+// errDisabled is the error of a change that would need another box.
+var errDisabled = errors.New("a network cannot be switched on or off while the box runs; stop the box first")
+
 // Network is the network of one box. Its methods are safe for concurrent use.
 type Network struct {
-	config Config
+	logger   *slog.Logger
+	link     *link
+	box      *os.File // the box's end of the link
+	stack    *stack.Stack
+	resolver *resolver
+	dns      []asked // where it is asked
+	gate     *gate
+	recorder *recorder
+	own      own
+	pings    pings
+	policy   atomic.Pointer[egress.Policy]
+
+	traffic     traffic
+	connections atomic.Uint64
+	refusals    atomic.Uint64
+	queries     atomic.Uint64
+	dnsConns    atomic.Int32 // connections to the resolver
+	spoofed     atomic.Int64 // when a spoofed packet was last recorded, Unix nanoseconds
+
+	ctx    context.Context // ends with the network: it owns flows, as Cmd does a process
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // flows, listeners, the resolver
+	once   sync.Once
+
+	mu        sync.Mutex
+	closed    bool
+	accepting bool
+	flows     map[*flow]struct{}
+	open      [classes]tally
+	published []published
 }
 
 // New makes a network. The caller hands Link to the box and calls Close in the
@@ -64,39 +101,157 @@ func New(c Config) (*Network, error) {
 	if err := c.Policy.Check(); err != nil {
 		return nil, err
 	}
-	return &Network{config: c}, errors.ErrUnsupported
+	if c.Policy.Mode == egress.Disabled {
+		return nil, fmt.Errorf("%w: a box without a network has no card", egress.ErrPolicy)
+	}
+	n := &Network{logger: c.Logger, flows: map[*flow]struct{}{}}
+	if n.logger == nil {
+		n.logger = slog.New(slog.DiscardHandler)
+	}
+	n.open = [classes]tally{{most: maxTCP}, {most: maxUDP}, {most: maxPings}}
+	n.pings.live = map[pingKey]*pinger{}
+	n.policy.Store(&c.Policy)
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	n.resolver = newResolver(resolverConfig{policy: n.policy.Load, local: n.own.has, note: n.note, server: c.Resolver})
+	var err error
+	if n.gate, err = newGate(gateConfig{policy: n.policy.Load, note: n.note, secrets: c.Secrets}); err != nil {
+		return nil, err
+	}
+	if err := n.start(c.Record); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// start makes the link and the stack, and undoes all if it fails.
+func (n *Network) start(record func(egress.Event)) (err error) {
+	var u undo.Stack
+	defer u.Run()
+	u.Add(n.gate.close)
+	u.Add(func() { n.cancel(ErrClosed) })
+	n.recorder = newRecorder(record)
+	u.Add(n.recorder.close)
+	if n.link, n.box, err = newLink(); err != nil {
+		return err
+	}
+	u.Add(func() { n.link.Close(); n.box.Close() })
+	n.link.spoof = n.spoof
+	if n.stack, err = newStack(n.link); err != nil {
+		return err
+	}
+	u.Add(n.stack.Destroy)
+	for _, at := range []netip.Addr{Gateway4, Gateway6} {
+		c, err := n.listenDNS(at)
+		if err != nil {
+			return err
+		}
+		n.dns = append(n.dns, c)
+	}
+	s := n.stack
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, maxConnects, n.handleTCP).HandlePacket)
+	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, n.handleUDP).HandlePacket)
+	s.SetTransportProtocolHandler(icmp.ProtocolNumber4, n.handleICMP)
+	s.SetTransportProtocolHandler(icmp.ProtocolNumber6, n.handleICMP)
+	for _, c := range n.dns {
+		n.wg.Go(func() { c.serve(n) }) // Close closes c and waits
+	}
+	u.Keep()
+	return nil
 }
 
 // Link returns the end of the link that is for the box: a datagram socket with an
 // Ethernet frame in each datagram. It belongs to the network, which closes it in
 // Close; close it earlier once the box has a duplicate.
-func (n *Network) Link() *os.File { return nil }
+func (n *Network) Link() *os.File { return n.box }
 
 // SetPolicy changes the policy at once, for open flows too: those that it refuses
 // are reset. It cannot change to disabled: that is a box without a card.
-func (n *Network) SetPolicy(p egress.Policy) error { return p.Check() }
-
-// DialContext connects to a port of the box; network is "tcp" or "udp". The
-// policy is not asked: it is about what the box does.
-func (n *Network) DialContext(context.Context, string, uint16) (net.Conn, error) {
-	return nil, errors.ErrUnsupported
+func (n *Network) SetPolicy(p egress.Policy) error {
+	if err := p.Check(); err != nil {
+		return err
+	}
+	if p.Mode == egress.Disabled {
+		return errDisabled
+	}
+	n.policy.Store(&p)
+	n.note(egress.Event{Kind: egress.KindPolicy, Verdict: egress.Verdict{Action: egress.Allow, Rule: string(cmp.Or(p.Mode, egress.Enabled))}})
+	for _, fl := range n.all() {
+		n.enforce(fl, &p)
+	}
+	n.gate.recheck()
+	return nil
 }
 
-// Publish listens on the host for ports of the box, on all or on none, and
-// returns them with the host's addresses filled in. It can be called before the
-// box runs: connections wait until Accept.
-func (n *Network) Publish([]Port) ([]Port, error) { return nil, errors.ErrUnsupported }
-
-// Accept starts to serve the published ports.
-func (n *Network) Accept() {}
+// all returns the flows of this moment.
+func (n *Network) all() []*flow {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Keys(n.flows))
+}
 
 // CA returns the certificate, in PEM, that the box must trust for its secrets to
 // work. It is nil without secrets.
-func (n *Network) CA() []byte { return nil }
+func (n *Network) CA() []byte { return n.gate.ca() }
 
 // Stats counts what happened so far.
-func (n *Network) Stats() Stats { return Stats{} }
+func (n *Network) Stats() Stats {
+	n.mu.Lock()
+	open := len(n.flows)
+	n.mu.Unlock()
+	return Stats{
+		Sent: n.traffic.sent.Load(), Received: n.traffic.received.Load(),
+		Connections: n.connections.Load(), Open: open,
+		Refused: n.refusals.Load(), DNSQueries: n.queries.Load(),
+	}
+}
 
 // Close ends all flows with a reset and waits for everything that the network
 // started. It can be called more than once.
-func (n *Network) Close() error { return nil }
+func (n *Network) Close() error {
+	n.once.Do(n.close)
+	return nil
+}
+
+func (n *Network) close() {
+	n.mu.Lock()
+	n.closed = true
+	ports := n.published
+	n.mu.Unlock()
+	n.cancel(ErrClosed)
+	for _, p := range ports {
+		p.Close()
+	}
+	for _, c := range n.dns {
+		c.Close()
+	}
+	for _, fl := range n.all() {
+		fl.reset(ErrClosed)
+	}
+	n.stack.Close() // ends handshakes too, which flows wait for
+	n.wg.Wait()
+	n.gate.close()
+	n.link.Close()
+	n.stack.Wait()
+	n.box.Close()
+	n.recorder.close()
+}
+
+// enter counts something that Close has to wait for, unless it is too late.
+func (n *Network) enter() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed {
+		n.wg.Add(1)
+	}
+	return !n.closed
+}
+
+// pause waits a moment, and tells whether the network is still open.
+func (n *Network) pause() bool {
+	select {
+	case <-time.After(retryTime):
+		return true
+	case <-n.ctx.Done():
+		return false
+	}
+}
