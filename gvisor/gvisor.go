@@ -121,6 +121,9 @@ func (e *Engine) start(ctx context.Context, s engine.Spec) (_ *machine, err erro
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
 		}
+		if cause, ok := errors.AsType[*mountError](err); ok {
+			return nil, cause
+		}
 		if cause := m.files.failure(); cause != nil {
 			return nil, diagnoseBoot(cause, cause.Error())
 		}

@@ -178,7 +178,7 @@ func (m *machine) startRoot() (err error) {
 	defer m.layer.started()
 	start := func() error {
 		if err := m.ctl.calls.Call(boot.ContMgrRootContainerStart, &m.spec.ID, nil); err != nil {
-			return fmt.Errorf("boot: %w", err)
+			return diagnoseMounts(fmt.Errorf("boot: %w", err), m.spec.Volumes)
 		}
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -247,6 +248,35 @@ func (m *machine) watchFiles() {
 		err = fmt.Errorf("%w: %w", err, why)
 	}
 	m.fail(err)
+}
+
+// mountError says which volume could not be mounted where.
+type mountError struct {
+	volume engine.Volume
+	reason string
+}
+
+func (e *mountError) Error() string {
+	return fmt.Sprintf("volume %s on %s: %s; choose another path in the box", e.volume.Host, e.volume.Guest, e.reason)
+}
+
+// diagnoseMounts finds the volume that a failed boot is about. The sentry has
+// only text for us.
+func diagnoseMounts(err error, vs []engine.Volume) error {
+	text := err.Error()
+	for _, v := range vs {
+		_, why, found := strings.Cut(text, fmt.Sprintf("creating mount point %q: ", v.Guest))
+		switch {
+		case !found:
+		case strings.Contains(why, "isn't not a file"):
+			return &mountError{v, "it is a file, and the box has a directory there"}
+		case strings.Contains(why, "isn't a directory"):
+			return &mountError{v, "it is a directory, and the box has a file there"}
+		default:
+			return &mountError{v, strings.TrimSpace(why[strings.LastIndex(why, ":")+1:])}
+		}
+	}
+	return err
 }
 
 // runGofer is what a gofer does.
