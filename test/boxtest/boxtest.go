@@ -152,18 +152,31 @@ func Eventually(tb testing.TB, limit time.Duration, what string, ok func() bool)
 	}
 }
 
-// Machine returns the host process of the boundary of a running box: the child
-// of the process that owns it.
+// Machine returns the host process of the boundary of a running box: a child of
+// the process that owns it.
 func Machine(tb testing.TB, b *boxlite.Box) int {
+	tb.Helper()
+	return helper(tb, b, "boxlite-sentry")
+}
+
+// Gofer returns the host process that serves the volumes of a running box.
+func Gofer(tb testing.TB, b *boxlite.Box) int {
+	tb.Helper()
+	return helper(tb, b, "boxlite-gofer")
+}
+
+func helper(tb testing.TB, b *boxlite.Box, name string) int {
 	tb.Helper()
 	info, err := b.Info(tb.Context())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	for _, pid := range Children(info.PID) {
-		return pid
+		if strings.HasPrefix(CommandLine(pid), name+" ") {
+			return pid
+		}
 	}
-	tb.Fatalf("box %s in state %s: process %d has no machine", b.ID(), info.State, info.PID)
+	tb.Fatalf("box %s in state %s: process %d has no %s", b.ID(), info.State, info.PID, name)
 	return 0
 }
 
