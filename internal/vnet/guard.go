@@ -39,7 +39,13 @@ type gate struct {
 	bodies atomic.Int64 // bytes of requests in memory
 
 	mu    sync.Mutex
-	flows map[*guarded]struct{} // whose client has said its host
+	flows map[*watched]struct{}
+}
+
+// watched is what was allowed with a host in it, while it goes on.
+type watched struct {
+	flow  egress.Flow
+	reset func()
 }
 
 // newGate starts nothing until it is needed.
@@ -50,7 +56,7 @@ func newGate(c gateConfig) (*gate, error) {
 	}
 	g := &gate{
 		policy: c.policy, note: c.note, roots: c.roots,
-		secrets: secrets, proxy: newProxy(), flows: map[*guarded]struct{}{},
+		secrets: secrets, proxy: newProxy(), flows: map[*watched]struct{}{},
 	}
 	if len(secrets) > 0 {
 		if g.authority, err = newAuthority(secrets); err != nil {
@@ -87,20 +93,35 @@ func (g *gate) secretsFor(name string) (found []*secret) {
 	return found
 }
 
-// recheck resets the guarded flows that the policy no longer allows. The network
-// calls it after a change of policy; the others it judges itself.
+// watch has a flow reset when the policy no longer allows it, until unwatch is
+// called. It must be called before the flow is decided, so that no change of
+// policy is missed.
+func (g *gate) watch(f egress.Flow, reset func()) (unwatch func()) {
+	w := &watched{f, reset}
+	g.mu.Lock()
+	g.flows[w] = struct{}{}
+	g.mu.Unlock()
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.flows, w)
+	}
+}
+
+// recheck resets what the policy no longer allows. The network calls it after a
+// change of policy; flows without a host it judges itself.
 func (g *gate) recheck() {
 	p := g.policy()
-	var refused []*guarded
+	var refused []*watched
 	g.mu.Lock()
-	for f := range g.flows {
-		if v := p.Decide(f.flow); v.Action == egress.Deny {
-			refused = append(refused, f)
+	for w := range g.flows {
+		if p.Decide(w.flow).Action == egress.Deny {
+			refused = append(refused, w)
 		}
 	}
 	g.mu.Unlock()
-	for _, f := range refused {
-		f.reset()
+	for _, w := range refused {
+		w.reset()
 	}
 }
 
@@ -116,6 +137,8 @@ type guarded struct {
 	early chan struct{} // closed when nothing is copied from the server any more
 	said  int64         // bytes that the server had said by then
 	err   error         // why it ended
+
+	unwatch func()
 }
 
 // guard owns a connection of the box from here on, and returns when it is over.
@@ -133,9 +156,9 @@ func (g *gate) guard(ctx context.Context, f egress.Flow, client conn, dial func(
 		return
 	}
 	defer server.Close()
-	w := &guarded{gate: g, flow: f, client: client, server: server, dial: dial, early: make(chan struct{})}
+	w := &guarded{gate: g, flow: f, client: client, server: server, dial: dial, early: make(chan struct{}), unwatch: func() {}}
 	defer context.AfterFunc(ctx, w.reset)()
-	defer w.forget()
+	defer func() { w.unwatch() }()
 	go w.listen() // run waits for it
 	w.run(ctx)
 }
@@ -220,16 +243,8 @@ func (w *guarded) named(name string, v egress.Verdict) egress.Verdict {
 		return v
 	}
 	w.flow.Host = host
-	w.mu.Lock()
-	w.flows[w] = struct{}{}
-	w.mu.Unlock()
+	w.unwatch = w.watch(w.flow, w.reset)
 	return w.policy().Decide(w.flow)
-}
-
-func (w *guarded) forget() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.flows, w)
 }
 
 // refusal is for what a rule had allowed as far as it went.

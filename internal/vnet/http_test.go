@@ -191,6 +191,47 @@ func TestWebsocket(t *testing.T) {
 	}
 }
 
+// TestPolicyChangeEndsRequest promises that a request which goes on for long ends
+// when its host is no longer allowed, though others are at the same address.
+func TestPolicyChangeEndsRequest(t *testing.T) {
+	g := newGateTest(t, policy(egress.AllowList, "allowed.test", "second.test"))
+	g.names = []string{"allowed.test", "second.test"}
+	g.httpServer(upgraded)
+	c, over := g.connect()
+	fmt.Fprint(c, "GET /ws HTTP/1.1\r\nHost: second.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	r := bufio.NewReader(c)
+	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("got %v, %v, want 101", res, err)
+	}
+	less := policy(egress.AllowList, "allowed.test")
+	g.policy.Store(&less)
+	g.recheck()
+	if _, err := r.ReadByte(); !hasReset(err) {
+		t.Errorf("got %v, want a reset", err)
+	}
+	<-over
+}
+
+// TestConnectionsAreBounded promises that one client does not make us open any
+// number of connections by writing its host in many ways.
+func TestConnectionsAreBounded(t *testing.T) {
+	g := newGateTest(t, policy(egress.AllowList, "allowed.test"))
+	g.httpServer(echo)
+	c, _ := g.connect()
+	r := bufio.NewReader(c)
+	for port := range 100 {
+		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: allowed.test:%d\r\n\r\n", port+1)
+		res, err := http.ReadResponse(r, nil)
+		if err != nil || res.Header.Get("X-Host") != fmt.Sprintf("allowed.test:%d", port+1) {
+			t.Fatalf("got %v, %v", res, err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+	}
+	if n := g.dials.Load(); n != 1 {
+		t.Errorf("connections: got %d, want 1", n)
+	}
+}
+
 // TestServerSpeaksFirstInHTTP promises that a connection on which the server
 // spoke first is not taken for HTTP.
 func TestServerSpeaksFirstInHTTP(t *testing.T) {

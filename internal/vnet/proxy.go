@@ -231,6 +231,7 @@ type call struct {
 	exchange *exchange // nil: no secrets are for the host
 	upgrade  bool      // the client asks for a websocket
 	held     int64     // bytes of its body in memory
+	unwatch  func()
 }
 
 // ServeHTTP judges a request by its host, and passes it on.
@@ -239,8 +240,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer p.served.Done()
-	c := &call{session: r.Context().Value(sessionKey{}).(*session)}
-	if v := c.judge(r); v.Action != egress.Allow {
+	c := &call{session: r.Context().Value(sessionKey{}).(*session), unwatch: func() {}}
+	v := c.judge(r)
+	defer c.unwatch()
+	if v.Action != egress.Allow {
 		c.refuse(w, r, v)
 		return
 	}
@@ -272,6 +275,7 @@ func (c *call) judge(r *http.Request) egress.Verdict {
 		return egress.Verdict{Action: egress.Deny, Rule: egress.BuiltIn, Reason: egress.ReasonName}
 	}
 	f.Host = host
+	c.unwatch = c.watch(f, c.reset)
 	return c.policy().Decide(f)
 }
 
@@ -308,7 +312,9 @@ func (c *call) say(w http.ResponseWriter, status int, text string) {
 func rewrite(pr *httputil.ProxyRequest) {
 	c := pr.In.Context().Value(callKey{}).(*call)
 	out := pr.Out
-	out.URL.Scheme, out.URL.Host, out.Host = c.scheme(), c.host, c.host
+	// The connections of a session all go to one place, and their number is
+	// bounded by this name, so it is the same for all hosts.
+	out.URL.Scheme, out.URL.Host, out.Host = c.scheme(), c.flow.Dst.String(), c.host
 	out.URL.RawQuery = pr.In.URL.RawQuery // as the client wrote it
 	for _, k := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if v, ok := pr.In.Header[k]; ok {
