@@ -106,7 +106,7 @@ func (u *upstream) dial(ctx context.Context) (conn, error) {
 }
 
 func (u *upstream) fresh(ctx context.Context) (conn, error) {
-	c, err := dialHost(ctx, "tcp", target(u.fl.Dst))
+	c, err := dialHost(ctx, "tcp", u.fl.net.target(u.fl.Dst))
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func (n *Network) handleUDP(r *udp.ForwarderRequest) bool {
 
 // serveUDP carries datagrams both ways until there are none for a while.
 func (n *Network) serveUDP(fl *flow, box *boxPort, from netip.AddrPort) {
-	c, err := dialHost(fl.ctx, "udp", target(fl.Dst))
+	c, err := dialHost(fl.ctx, "udp", fl.net.target(fl.Dst))
 	if err != nil {
 		n.link.send([][]byte{unreachable(fl.Dst, from, portUnreachable)})
 		return

@@ -73,6 +73,7 @@ type Network struct {
 	recorder *recorder
 	own      own
 	pings    pings
+	target   func(netip.AddrPort) netip.AddrPort // tests set it
 	policy   atomic.Pointer[egress.Policy]
 
 	traffic     traffic
@@ -104,19 +105,19 @@ func New(c Config) (*Network, error) {
 	if c.Policy.Mode == egress.Disabled {
 		return nil, fmt.Errorf("%w: a box without a network has no card", egress.ErrPolicy)
 	}
-	n := &Network{logger: c.Logger, flows: map[*flow]struct{}{}}
+	n := &Network{logger: c.Logger, flows: map[*flow]struct{}{}, target: target}
 	if n.logger == nil {
 		n.logger = slog.New(slog.DiscardHandler)
 	}
 	n.open = [classes]tally{{most: maxTCP}, {most: maxUDP}, {most: maxPings}}
 	n.pings.live = map[pingKey]*pinger{}
-	n.policy.Store(&c.Policy)
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	n.resolver = newResolver(resolverConfig{policy: n.policy.Load, local: n.own.has, note: n.note, server: c.Resolver})
 	var err error
 	if n.gate, err = newGate(gateConfig{policy: n.policy.Load, note: n.note, secrets: c.Secrets}); err != nil {
 		return nil, err
 	}
+	n.setPolicy(c.Policy)
 	if err := n.start(c.Record); err != nil {
 		return nil, err
 	}
@@ -173,13 +174,18 @@ func (n *Network) SetPolicy(p egress.Policy) error {
 	if p.Mode == egress.Disabled {
 		return errDisabled
 	}
-	n.policy.Store(&p)
+	n.setPolicy(p)
 	n.note(egress.Event{Kind: egress.KindPolicy, Verdict: egress.Verdict{Action: egress.Allow, Rule: string(cmp.Or(p.Mode, egress.Enabled))}})
 	for _, fl := range n.all() {
-		n.enforce(fl, &p)
+		n.enforce(fl, n.policy.Load())
 	}
 	n.gate.recheck()
 	return nil
+}
+
+func (n *Network) setPolicy(p egress.Policy) {
+	p = reach(p, n.gate.secrets)
+	n.policy.Store(&p)
 }
 
 // all returns the flows of this moment.
