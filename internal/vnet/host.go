@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/boxlite-go/boxlite/egress"
 )
 
 // ownFresh is how long the list of the host's addresses is used. Making it takes
@@ -22,9 +25,9 @@ type own struct {
 	addrs map[netip.Addr]bool
 }
 
-// has tells whether a is an address of the host. If the host does not say, every
-// address is taken for one: what is refused then is seen, what is let through is
-// not.
+// has tells whether a is an address of the host, in whatever form. If the host
+// does not say, every address is taken for one: what is refused then is seen,
+// what is let through is not.
 func (o *own) has(a netip.Addr) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -32,7 +35,7 @@ func (o *own) has(a netip.Addr) bool {
 		o.until = now.Add(ownFresh)
 		o.addrs = ownAddrs()
 	}
-	return o.addrs == nil || o.addrs[a.WithZone("").Unmap()]
+	return o.addrs == nil || slices.ContainsFunc(egress.Forms(a), func(f netip.Addr) bool { return o.addrs[f] })
 }
 
 func ownAddrs() map[netip.Addr]bool {
