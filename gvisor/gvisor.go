@@ -76,6 +76,9 @@ func (e *Engine) Start(ctx context.Context, s engine.Spec) (engine.Machine, erro
 	if err := checkHost(); err != nil {
 		return nil, err
 	}
+	if err := checkReduced(s); err != nil {
+		return nil, err
+	}
 	m, err := e.start(ctx, s)
 	var unsupported *engine.Unsupported
 	switch {
@@ -150,5 +153,5 @@ func checkSpec(s engine.Spec) error {
 	case s.DiskSize <= 0, s.Memory <= 0, s.CPUs <= 0:
 		return fmt.Errorf("sizes of %s are not all positive: disk %d, memory %d, cpus %d", s.ID, s.DiskSize, s.Memory, s.CPUs)
 	}
-	return errors.Join(checkNIC(s.NIC), checkVolumes(s))
+	return errors.Join(checkNIC(s.NIC), engine.CheckVolumes(s.Volumes))
 }

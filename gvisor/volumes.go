@@ -28,12 +28,13 @@ const goferArg0 = "boxlite-gofer"
 // nobody uses them: gVisor's default.
 const maxCachedFiles = 1000
 
-func checkVolumes(s engine.Spec) error {
-	if len(s.Volumes) > 0 && s.Reduced {
-		return unsupported(nil, "volumes take namespaces, which a box with reduced isolation does without",
-			"drop the volumes, or the reduced isolation")
+// checkReduced refuses what a machine without namespaces cannot have.
+func checkReduced(s engine.Spec) error {
+	if len(s.Volumes) == 0 || !s.Reduced {
+		return nil
 	}
-	return engine.CheckVolumes(s.Volumes)
+	return unsupported(nil, "volumes take namespaces, which a box with reduced isolation does without",
+		"drop the volumes, or the reduced isolation")
 }
 
 // volumeMounts are the mounts of the volumes, in their order. They name
@@ -242,6 +243,10 @@ func (m *machine) watchFiles() {
 	case <-m.proc.exited:
 		return
 	case <-m.files.exited:
+	}
+	if m.oomKilled() {
+		m.fail(engine.ErrOutOfMemory)
+		return
 	}
 	err := fmt.Errorf("the process that serves its volumes ended: %s", m.files.cmd.ProcessState)
 	if why := m.files.failure(); why != nil {
