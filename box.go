@@ -35,9 +35,10 @@ type Box struct {
 	created time.Time
 
 	mu      sync.Mutex
-	config  *ImageConfig // of the image, once known
-	stopped bool         // by this handle
-	oomSeen int64        // memory kills already reported
+	config  *ImageConfig      // of the image, once known
+	stopped bool              // by this handle
+	oomSeen int64             // memory kills already reported
+	values  map[string]string // of secrets, by name
 }
 
 // ID of the box: unique and constant.
@@ -89,6 +90,8 @@ func (b *Box) condition(err error) error {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	case f.Kind == shim.KindNoSpace:
 		return fmt.Errorf("%w: %w", ErrExhausted, err)
+	case f.Kind == shim.KindTaken:
+		return fmt.Errorf("%w: %w", ErrExists, err)
 	case f.Kind == shim.KindBusy, f.Kind == shim.KindStopping:
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
@@ -119,16 +122,23 @@ func (b *Box) Info(ctx context.Context) (BoxInfo, error) {
 	if err != nil {
 		return BoxInfo{}, &Error{"inspect", b.label(), err}
 	}
+	options, err := decodeOptions(row) // those of the handle may have been changed since
+	if err != nil {
+		return BoxInfo{}, &Error{"inspect", b.label(), err}
+	}
 	run, err := shim.Read(b.dir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		run = shim.Run{State: shim.Failed, Reason: err.Error()}
 	}
 	info := BoxInfo{
-		ID: b.id, Name: b.name, State: publicState(run.State), Reason: run.Reason, Options: b.options,
+		ID: b.id, Name: b.name, State: publicState(run.State), Reason: run.Reason, Options: options,
 		ImageDigest: row.Image, Engine: run.Engine, PID: run.PID, OOM: run.OOM,
 		Mounts:  mounted(b.options.Volumes, run.Volumes),
 		Created: b.created, Started: run.Started, Finished: run.Finished, Saved: run.Saved,
-		DiskBytes: diskBytes(shim.DiskDir(b.dir())),
+		DiskBytes: diskBytes(shim.DiskDir(b.dir())), Refusals: lastRefusals(b.dir()),
+	}
+	if run.Active() {
+		info.Ports = publicPorts(run.Ports)
 	}
 	if run.State != "" {
 		info.Isolation = "full"
@@ -302,7 +312,7 @@ func (b *Box) Sync(ctx context.Context) error { return b.fail("sync", b.shim().S
 // Stats tells what a running box uses. The error is [ErrState] when it does
 // not run.
 func (b *Box) Stats(ctx context.Context) (Stats, error) {
-	st, err := b.shim().Stats(ctx)
+	st, traffic, err := b.shim().Stats(ctx)
 	if err != nil {
 		return Stats{}, b.fail("stats", err)
 	}
@@ -320,10 +330,14 @@ func (b *Box) Stats(ctx context.Context) (Stats, error) {
 			running++
 		}
 	}
-	return Stats{
+	all := Stats{
 		CPU: st.CPU, Memory: st.Memory, MemoryLimit: st.MemoryLimit, OOMKills: st.OOMKills,
 		Executions: running, Uptime: time.Since(run.Started),
-	}, nil
+	}
+	if traffic != nil {
+		all.Network = NetworkStats(*traffic)
+	}
+	return all, nil
 }
 
 // Executions lists the commands of a running box: those that run, and the last

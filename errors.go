@@ -10,7 +10,7 @@ import (
 // step.
 var (
 	ErrNotFound      = errors.New("not found")          // no such box, image, execution or file
-	ErrExists        = errors.New("already exists")     // the name is taken
+	ErrExists        = errors.New("already exists")     // the name is taken, or a port of the host
 	ErrState         = errors.New("wrong state")        // the box is not in a state that allows it
 	ErrInvalid       = errors.New("invalid argument")   // an option makes no sense
 	ErrUnsupported   = errors.New("unsupported")        // this host or engine cannot do it

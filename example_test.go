@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log"
+	"net/http"
 	"os"
 	"time"
 
 	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/egress"
 )
 
 var (
@@ -62,6 +64,40 @@ func ExampleBox_CopyIn() {
 	}
 	result, err := fs.ReadFile(box.FS(ctx), "workspace/out.json")
 	fmt.Println(string(result), err)
+}
+
+func ExampleBoxOptions_network() {
+	box, err := rt.Create(ctx, boxlite.BoxOptions{
+		Image: "python:slim",
+		// The package index, a database of this network, and nothing else.
+		Network: egress.Policy{Mode: egress.AllowList, Allow: []egress.Rule{
+			egress.MustParse("pypi.org:443"),
+			egress.MustParse("files.pythonhosted.org:443"),
+			egress.MustParse("tcp:10.1.2.3:5432"),
+		}},
+		// Programs send $BOXLITE_SECRET_OPENAI, and the host gets the value.
+		Secrets: []boxlite.Secret{{Name: "openai", Value: os.Getenv("OPENAI_API_KEY"), Hosts: []string{"api.openai.com"}}},
+		Ports:   []boxlite.Port{{HostPort: 8080, BoxPort: 80}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for e, err := range box.NetworkLog(ctx, boxlite.NetworkLogOptions{Refused: true, Follow: true}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(e.Name, e.Addr, e.Reason)
+	}
+}
+
+func ExampleBox_DialContext() {
+	client := &http.Client{Transport: &http.Transport{DialContext: box.DialContext}}
+	response, err := client.Get("http://box:8000/") // whatever host is named, it is the box
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	fmt.Println(response.Status)
 }
 
 func ExampleBox_Main() {

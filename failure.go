@@ -189,7 +189,7 @@ func (b *Box) lastRun(ctx context.Context) (run shim.Run, known bool) {
 // killed says why a command got SIGKILL that nobody here sent: the memory
 // limit, the end of the box, or something in the box.
 func (b *Box) killed(ctx context.Context, e *ExitError) error {
-	st, err := b.shim().Stats(ctx)
+	st, _, err := b.shim().Stats(ctx)
 	if errors.Is(err, shim.ErrNotRunning) {
 		return b.died(ctx)
 	}

@@ -3,6 +3,8 @@ package boxlite
 import (
 	"runtime/debug"
 	"time"
+
+	"github.com/boxlite-go/boxlite/egress"
 )
 
 // State is what a box is doing.
@@ -39,6 +41,12 @@ type BoxInfo struct {
 	Finished  time.Time `json:"finished,omitzero"`
 	Saved     time.Time `json:"saved,omitzero"` // when its files were last saved
 	DiskBytes int64     `json:"disk_bytes"`     // saved writable layer on the host
+
+	// Ports that are published now, with those that the host chose.
+	Ports []Port `json:"ports,omitempty"`
+	// Refusals are the last few of what the box tried to reach and may not,
+	// oldest first. All is in [Box.NetworkLog].
+	Refusals []egress.Event `json:"refusals,omitempty"`
 }
 
 // Stats is what a running box uses of the host.
@@ -49,6 +57,17 @@ type Stats struct {
 	Executions  int           `json:"executions"`   // running now
 	OOMKills    int64         `json:"oom_kills"`
 	Uptime      time.Duration `json:"uptime"`
+	Network     NetworkStats  `json:"network"`
+}
+
+// NetworkStats is what a box did on the network since its start.
+type NetworkStats struct {
+	Sent        int64 `json:"sent"`        // bytes, by the box
+	Received    int64 `json:"received"`    // bytes, by the box
+	Connections int64 `json:"connections"` // begun, both ways, UDP flows too
+	Open        int64 `json:"open"`        // of these, now
+	Refused     int64 `json:"refused"`     // connections and names
+	Lookups     int64 `json:"lookups"`     // questions to the resolver of the box
 }
 
 // Execution is a command in a box: running, or ended and still remembered.

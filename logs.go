@@ -25,18 +25,23 @@ func (b *Box) Logs(ctx context.Context, o LogOptions) (io.ReadCloser, error) {
 	if _, err := b.Info(ctx); err != nil {
 		return nil, err
 	}
-	path := shim.LogPath(b.dir())
+	r, err := b.readLog(ctx, shim.LogPath(b.dir()), o)
+	return r, b.fail("logs", err)
+}
+
+// readLog reads a log and what was moved aside of it.
+func (b *Box) readLog(ctx context.Context, path string, o LogOptions) (io.ReadCloser, error) {
 	old, err := openLog(path + ".1")
 	if err != nil {
-		return nil, b.fail("logs", err)
+		return nil, err
 	}
 	now, err := openLog(path)
 	if err != nil {
-		return nil, b.fail("logs", errors.Join(err, old.Close()))
+		return nil, errors.Join(err, old.Close())
 	}
 	if o.Tail > 0 {
 		if err := skipToTail(old, now, o.Tail); err != nil {
-			return nil, b.fail("logs", errors.Join(err, old.Close(), now.Close()))
+			return nil, errors.Join(err, old.Close(), now.Close())
 		}
 	}
 	l := &logReader{Reader: io.MultiReader(old, now), files: []*os.File{old, now}}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"time"
+
+	"github.com/boxlite-go/boxlite/egress"
 )
 
 // Defaults and bounds of a box. They are those the guide and its users know.
@@ -86,6 +88,20 @@ type BoxOptions struct {
 	// Volumes are directories and files of the host in the box, at most 64.
 	Volumes []Volume `json:"volumes,omitempty"`
 
+	// Network says what the box may reach. The zero value is the public
+	// internet, and nothing of this host and its networks; see package
+	// [github.com/boxlite-go/boxlite/egress]. With mode "disabled" the box has
+	// the loopback device alone.
+	Network egress.Policy `json:"network,omitzero"`
+
+	// Ports of the box that are published on the host, while the box runs. A
+	// port of the host that is taken fails the start.
+	Ports []Port `json:"ports,omitempty"`
+
+	// Secrets that the box may use without seeing them. A host of a secret may
+	// be reached at port 443 in mode "allowlist" too, without a rule.
+	Secrets []Secret `json:"secrets,omitempty"`
+
 	// Security bounds what runs in the box. The zero value is
 	// [StandardSecurity].
 	Security SecurityOptions `json:"security"`
@@ -103,6 +119,10 @@ type SecurityOptions struct {
 	MaxProcesses int           `json:"max_processes,omitempty"`  // per command, threads counted
 	MaxMemory    int64         `json:"max_memory,omitempty"`     // bytes of address space, per process
 	MaxCPUTime   time.Duration `json:"max_cpu_time,omitempty"`   // per process, whole seconds
+
+	// NetworkDisabled leaves the box the loopback device alone, as mode
+	// "disabled" of [BoxOptions.Network] does.
+	NetworkDisabled bool `json:"network_disabled,omitempty"`
 
 	// ReducedIsolation allows a box on a host that refuses user namespaces:
 	// the machine then shares the host's namespaces and only its system call
@@ -136,6 +156,10 @@ func (o BoxOptions) withDefaults() (BoxOptions, error) {
 	o.CPUs = or(o.CPUs, defaultCPUs)
 	o.MemoryMiB = or(o.MemoryMiB, defaultMemoryMiB)
 	o.DiskSizeGB = or(o.DiskSizeGB, defaultDiskGB)
+	var err error
+	if o.Secrets, err = withPlaceholders(o.Secrets); err != nil {
+		return o, err
+	}
 	return o, o.check()
 }
 
@@ -170,6 +194,9 @@ func (o *BoxOptions) check() error {
 		return err
 	}
 	if err := checkVolumes(o.Volumes); err != nil {
+		return err
+	}
+	if err := o.checkNetwork(); err != nil {
 		return err
 	}
 	return o.Security.check()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,10 @@ type Config struct {
 	// without it they are refused, like every other name that leads elsewhere.
 	AllowAbsoluteNames bool
 
+	// Resolver is the DNS server that is asked for the boxes, IP or IP:PORT.
+	// Empty means what this host is configured with.
+	Resolver string
+
 	// Logger gets state changes; nil is silent.
 	Logger *slog.Logger
 }
@@ -64,6 +69,8 @@ type Runtime struct {
 	log    *slog.Logger
 	store  *store.Store
 	images *image.Store
+
+	resolver netip.AddrPort
 
 	mu       sync.Mutex
 	closed   bool
@@ -83,6 +90,9 @@ func Open(ctx context.Context, c Config) (*Runtime, error) {
 		return nil, &Error{"open", c.Home, err}
 	}
 	if r.helper, err = findHelper(c); err != nil {
+		return nil, &Error{"open", r.home, err}
+	}
+	if r.resolver, err = parseResolver(c.Resolver); err != nil {
 		return nil, &Error{"open", r.home, err}
 	}
 	if c.Engine != nil {
@@ -244,6 +254,8 @@ func (r *Runtime) create(ctx context.Context, o BoxOptions) (*Box, error) {
 		return nil, err
 	}
 	defer release()
+	var values map[string]string
+	o.Secrets, values = withoutValues(o.Secrets)
 	options, err := json.Marshal(o)
 	if err != nil {
 		return nil, err
@@ -261,7 +273,7 @@ func (r *Runtime) create(ctx context.Context, o BoxOptions) (*Box, error) {
 		}
 		return nil, errors.Join(spaceErr(err), os.RemoveAll(dir))
 	}
-	return &Box{rt: r, id: row.ID, name: o.Name, options: o, created: row.Created}, nil
+	return &Box{rt: r, id: row.ID, name: o.Name, options: o, created: row.Created, values: values}, nil
 }
 
 // newID returns 12 characters of the 32 of base32 in lower case: 60 random

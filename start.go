@@ -69,7 +69,19 @@ func (b *Box) spawn(ctx context.Context, foreground bool) error {
 	if err := b.rt.open(); err != nil {
 		return err
 	}
-	img, err := b.ensureImage(ctx)
+	row, err := b.rt.store.Get(ctx, b.id)
+	if err != nil {
+		return rowErr(err)
+	}
+	o, err := decodeOptions(row)
+	if err != nil {
+		return err
+	}
+	network, err := b.network(o)
+	if err != nil {
+		return err
+	}
+	img, err := b.ensureImage(ctx, row)
 	if err != nil {
 		return err
 	}
@@ -77,6 +89,7 @@ func (b *Box) spawn(ctx context.Context, foreground bool) error {
 	if spec.Machine.Volumes, err = b.rt.resolveVolumes(b.options.Volumes); err != nil {
 		return err
 	}
+	spec.Network = network
 	spec.Attached = spec.Attached || foreground // whoever runs the main command must be there
 	if b.options.job() && !foreground {
 		main, err := b.mainCommand(nil)
@@ -118,14 +131,7 @@ func (b *Box) spec(img *image.Image) shim.Spec {
 
 // ensureImage gets the image of the box. A box stays with the one it was first
 // started from, whatever its tag says later.
-func (b *Box) ensureImage(ctx context.Context) (*image.Image, error) {
-	row, err := b.rt.store.Get(ctx, b.id)
-	if errors.Is(err, store.ErrNotFound) {
-		err = fmt.Errorf("%w: it was removed", ErrNotFound)
-	}
-	if err != nil {
-		return nil, err
-	}
+func (b *Box) ensureImage(ctx context.Context, row store.Box) (*image.Image, error) {
 	if row.Image != "" {
 		img, err := b.rt.images.Image(ctx, row.Image)
 		if errors.Is(err, image.ErrNotFound) {
@@ -191,7 +197,7 @@ func (b *Box) mainCommand(term *Terminal) (guest.Command, error) {
 // guestCommand puts together what the image, the box and the call say.
 func (b *Box) guestCommand(config ImageConfig, args, env []string, dir, user string) guest.Command {
 	o := b.options
-	c := guest.Command{Args: args, Env: mergeEnv(config.Env, o.Env, env), Limits: limits(o.Security)}
+	c := guest.Command{Args: args, Env: mergeEnv(config.Env, secretEnv(o.Secrets), o.Env, env), Limits: limits(o.Security)}
 	for _, d := range []string{dir, o.WorkingDir, config.WorkingDir} {
 		if c.Dir == "" {
 			c.Dir = d

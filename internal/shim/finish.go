@@ -36,6 +36,9 @@ func (o *owner) finish(e ending) {
 	if err := o.machine.Stop(ctx); err != nil {
 		e.state, e.reason = Failed, fmt.Sprintf("stop: %v", err)
 	}
+	if err := o.leaveNetwork(); err != nil {
+		fmt.Fprintln(os.Stderr, "close network:", err) // it ends with this process at the latest
+	}
 	o.follows.Wait()
 	o.ln.Close()
 	o.leave(e)
@@ -135,7 +138,7 @@ func (o *owner) countSaves(n int) {
 // leave writes the last state, or removes the box.
 func (o *owner) leave(e ending) {
 	o.update(func(r *Run) {
-		r.State, r.Reason, r.OOM, r.Finished, r.PID, r.Machine = e.state, e.reason, e.oom, time.Now(), 0, 0
+		r.State, r.Reason, r.OOM, r.Finished, r.PID, r.Machine, r.Ports = e.state, e.reason, e.oom, time.Now(), 0, 0, nil
 	})
 	clean := o.remove
 	if !o.spec.AutoRemove {

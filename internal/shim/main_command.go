@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -44,7 +45,7 @@ func (o *owner) follow(p *guest.Process, endBox bool) error {
 	if again {
 		return p.Close()
 	}
-	log, err := newLogFile(LogPath(o.spec.Dir))
+	log, err := newLogFile(LogPath(o.spec.Dir), maxLog)
 	if err != nil {
 		return errors.Join(fmt.Errorf("log of the main command: %w", err), p.Close())
 	}
@@ -84,14 +85,33 @@ const maxLog = 10 << 20
 // for concurrent use.
 type logFile struct {
 	path string
+	max  int64
 	f    *os.File
 	size int64
 }
 
-func newLogFile(path string) (*logFile, error) {
-	l := &logFile{path: path}
+// newLogFile begins a log anew.
+func newLogFile(path string, size int64) (*logFile, error) {
+	l := &logFile{path: path, max: size}
 	_ = os.Remove(path + ".1") // of the run before
 	return l, l.open()
+}
+
+// appendLogFile goes on with the log of the run before, in a line of its own.
+func appendLogFile(path string, size int64) (*logFile, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	l := &logFile{path: path, max: size, f: f}
+	if l.size, err = f.Seek(0, io.SeekEnd); err != nil || l.size == 0 {
+		return l, err
+	}
+	var last [1]byte
+	if _, err := f.ReadAt(last[:], l.size-1); err == nil && last[0] != '\n' {
+		_, _ = l.Write([]byte("\n")) // a crash cut the last line
+	}
+	return l, nil
 }
 
 func (l *logFile) open() (err error) {
@@ -102,7 +122,7 @@ func (l *logFile) open() (err error) {
 
 // Write never fails: a box is not stopped because its log has no space.
 func (l *logFile) Write(p []byte) (int, error) {
-	if l.size += int64(len(p)); l.size > maxLog && l.f != nil {
+	if l.size += int64(len(p)); l.size > l.max && l.f != nil {
 		l.f.Close()
 		_ = os.Rename(l.path, l.path+".1")
 		if err := l.open(); err != nil {
@@ -119,5 +139,6 @@ func (l *logFile) Write(p []byte) (int, error) {
 func (l *logFile) Close() {
 	if l.f != nil {
 		l.f.Close()
+		l.f = nil
 	}
 }

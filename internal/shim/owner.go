@@ -44,6 +44,7 @@ type owner struct {
 	lock    *hostos.Lock
 	ln      *net.UnixListener
 	machine engine.Machine
+	net     *network // nil: none
 	guest   *guest.Client
 	stopped chan struct{} // closed when the box is over and its lock is free
 	ends    chan ending   // why to stop; the first one counts
@@ -221,6 +222,9 @@ func (o *owner) listen() error {
 func (o *owner) boot(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, errSlowBoot)
 	defer cancel()
+	if err := o.openNetwork(); err != nil {
+		return err
+	}
 	if o.machine, err = o.eng.Start(ctx, o.spec.Machine); err != nil {
 		return err
 	}
@@ -229,6 +233,9 @@ func (o *owner) boot(ctx context.Context) (err error) {
 		<-o.machine.Done()
 		o.end(died(o.machine.Err()))
 	}()
+	if err := o.joinNetwork(ctx); err != nil {
+		return err
+	}
 	if o.spec.Main != nil {
 		if err := o.startMain(ctx); err != nil {
 			return err
@@ -236,6 +243,9 @@ func (o *owner) boot(ctx context.Context) (err error) {
 	}
 	o.update(func(r *Run) {
 		r.State = Running
+		if o.net != nil {
+			r.Ports = o.net.ports
+		}
 		if s, ok := o.machine.(engine.Statser); ok {
 			if st, err := s.Stats(ctx); err == nil {
 				r.Machine = st.PID
@@ -270,6 +280,7 @@ func (o *owner) unbegin(cause error) error {
 		defer cancel()
 		cause = errors.Join(cause, o.machine.Stop(ctx))
 	}
+	cause = errors.Join(cause, o.leaveNetwork())
 	f = faultOf(cause)
 	o.update(func(r *Run) {
 		r.State, r.Reason, r.Finished, r.PID = Failed, f.Message, time.Now(), 0

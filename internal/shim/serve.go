@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -55,7 +56,7 @@ func (o *owner) answer(conn *net.UnixConn) {
 	_ = conn.SetReadDeadline(time.Now().Add(callTimeout))
 	b, f, err := receive(conn)
 	if f != nil {
-		f.Close()
+		defer f.Close()
 	}
 	if err != nil {
 		return
@@ -64,7 +65,7 @@ func (o *owner) answer(conn *net.UnixConn) {
 	if err := json.Unmarshal(b, &req); err != nil {
 		return
 	}
-	r, stream, err := o.do(req)
+	r, stream, err := o.do(req, f)
 	if err != nil {
 		r.Fault = faultOf(err)
 	}
@@ -104,7 +105,7 @@ func trusted(conn *net.UnixConn) error {
 }
 
 // sendWith sends b with the descriptor of stream.
-func sendWith(conn *net.UnixConn, b []byte, stream net.Conn) error {
+func sendWith(conn *net.UnixConn, b []byte, stream io.Closer) error {
 	sc, ok := stream.(syscall.Conn)
 	if !ok {
 		return fmt.Errorf("stream of type %T has no descriptor", stream)
@@ -123,20 +124,24 @@ func sendWith(conn *net.UnixConn, b []byte, stream net.Conn) error {
 }
 
 // do carries out one request.
-func (o *owner) do(req request) (r reply, stream net.Conn, err error) {
+func (o *owner) do(req request, with *os.File) (r reply, stream io.Closer, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	switch req.Op {
 	case opDial:
-		stream, err = o.machine.Dial(ctx)
-		if errors.Is(err, engine.ErrEnded) {
-			err = &Fault{Kind: KindStopping, Message: "the box is ending"}
-		}
+		stream, err = o.dial(ctx)
 	case opStatus:
 		run := o.state()
 		r.Run = &run
 	case opStats:
 		r.Stats, err = o.stats(ctx)
+		if o.net != nil {
+			r.Net = o.net.stats()
+		}
+	case opConnect:
+		stream, err = o.connect(ctx, req)
+	case opPolicy:
+		err = o.setPolicy(with)
 	case opSync:
 		err = o.save()
 	case opFollow:
@@ -148,6 +153,18 @@ func (o *owner) do(req request) (r reply, stream net.Conn, err error) {
 		err = fmt.Errorf("unknown request %q", req.Op)
 	}
 	return r, stream, err
+}
+
+// dial opens a stream to the agent; nil on an error.
+func (o *owner) dial(ctx context.Context) (io.Closer, error) {
+	conn, err := o.machine.Dial(ctx)
+	switch {
+	case errors.Is(err, engine.ErrEnded):
+		return nil, &Fault{Kind: KindStopping, Message: "the box is ending"}
+	case err != nil:
+		return nil, err
+	}
+	return conn, nil
 }
 
 func (o *owner) stats(ctx context.Context) (*engine.Stats, error) {

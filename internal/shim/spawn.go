@@ -103,10 +103,11 @@ func Spawn(ctx context.Context, helper string, spec Spec) (*Process, error) {
 	return p, nil
 }
 
-// passed are the variables a shim inherits: where tests write coverage, how the
-// race detector behaves, and what the fake engine of tests runs. The product
-// reads none.
-var passed = []string{"GOCOVERDIR", "GORACE", "BOXLITE_TEST_AGENT"}
+// passed are the variables a shim inherits: where this host keeps the
+// authorities it trusts, if not in the usual place, since requests with secrets
+// are verified by them; and, for tests alone, where they write coverage, how the
+// race detector behaves, and what the fake engine runs.
+var passed = []string{"SSL_CERT_FILE", "SSL_CERT_DIR", "GOCOVERDIR", "GORACE", "BOXLITE_TEST_AGENT"}
 
 // helperEnv is the environment of a shim: nothing of the caller's else. What an
 // engine caches goes below the home, where nobody else can put anything.
@@ -116,7 +117,7 @@ func helperEnv(spec Spec) []string {
 		"XDG_CACHE_HOME=" + filepath.Join(filepath.Dir(spec.Database), "cache"),
 	}
 	for _, key := range passed {
-		if v, ok := os.LookupEnv(key); ok { //nolint:forbidigo // tests alone set them
+		if v, ok := os.LookupEnv(key); ok { //nolint:forbidigo // they are not ours to make flags of
 			env = append(env, key+"="+v)
 		}
 	}

@@ -36,12 +36,13 @@ const (
 // Spec is all a shim must know. It travels over a pipe, so that nothing of it
 // is seen in a list of processes.
 type Spec struct {
-	Dir      string         `json:"dir"`      // of the box; prepared by [Prepare]
-	Database string         `json:"database"` // the store of the home, to delete the box from if AutoRemove
-	Engine   string         `json:"engine"`   // by name; empty: the helper's first
-	Machine  engine.Spec    `json:"machine"`  // Dir and Disk are filled in by the shim
-	Main     *guest.Command `json:"main"`     // run by the shim; its end ends the box; nil: none
-	Attached bool           `json:"attached"` // the box ends when the starter's end of a pipe closes
+	Dir      string         `json:"dir"`               // of the box; prepared by [Prepare]
+	Database string         `json:"database"`          // the store of the home, to delete the box from if AutoRemove
+	Engine   string         `json:"engine"`            // by name; empty: the helper's first
+	Machine  engine.Spec    `json:"machine"`           // Dir and Disk are filled in by the shim
+	Network  *Network       `json:"network,omitempty"` // nil: the box has the loopback device alone
+	Main     *guest.Command `json:"main"`              // run by the shim; its end ends the box; nil: none
+	Attached bool           `json:"attached"`          // the box ends when the starter's end of a pipe closes
 	// AutoRemove deletes the box when it ends.
 	AutoRemove bool `json:"auto_remove"`
 	// Check asks only for a check of the engine; no box is started.
@@ -77,6 +78,7 @@ type Run struct {
 	Exit     *guest.Exit     `json:"exit,omitempty"` // of the main command
 	Reason   string          `json:"reason,omitempty"`
 	OOM      bool            `json:"oom,omitempty"`
+	Ports    []Port          `json:"ports,omitempty"` // published while it runs, those that the host chose too
 }
 
 // Active tells whether a process stands behind the state.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/boxlite-go/boxlite/egress"
 	"github.com/boxlite-go/boxlite/internal/engine"
 	"github.com/boxlite-go/boxlite/internal/guest"
 	"golang.org/x/sys/unix"
@@ -26,6 +27,8 @@ type request struct {
 	Op      string        `json:"op"`
 	Grace   time.Duration `json:"grace,omitempty"`
 	Discard bool          `json:"discard,omitempty"`
+	Network string        `json:"network,omitempty"`
+	Port    uint16        `json:"port,omitempty"`
 }
 
 // Operations.
@@ -36,12 +39,16 @@ const (
 	opSync   = "sync"
 	opStop   = "stop"
 	opFollow = "follow" // the starter has started the main command itself
+
+	opConnect = "connect" // to a port of the box; the reply carries the connection
+	opPolicy  = "policy"  // the request carries a file with the new policy, in JSON
 )
 
 type reply struct {
 	Fault *Fault        `json:"fault,omitempty"`
 	Run   *Run          `json:"run,omitempty"`
 	Stats *engine.Stats `json:"stats,omitempty"`
+	Net   *NetworkStats `json:"net,omitempty"` // nil: the box has no network
 }
 
 // Kind names what went wrong in a shim, over the wire.
@@ -54,6 +61,8 @@ const (
 	KindUnsupported Kind = "unsupported" // the engine cannot work here
 	KindCommand     Kind = "command"     // the main command could not be run
 	KindNoSpace     Kind = "no_space"
+	KindTaken       Kind = "taken"   // a port of the host is in use
+	KindRefused     Kind = "refused" // nothing listens on the port of the box
 	KindStopping    Kind = "stopping"
 	KindFailed      Kind = "failed"
 )
@@ -117,13 +126,66 @@ func (c *Client) Status(ctx context.Context) (Run, error) {
 	return *r.Run, nil
 }
 
-// Stats asks what the machine uses.
-func (c *Client) Stats(ctx context.Context) (engine.Stats, error) {
+// Stats asks what the machine uses, and what it did on the network: nil if it
+// has none.
+func (c *Client) Stats(ctx context.Context) (engine.Stats, *NetworkStats, error) {
 	r, _, err := c.call(ctx, request{Op: opStats})
 	if err != nil || r.Stats == nil {
-		return engine.Stats{}, err
+		return engine.Stats{}, nil, err
 	}
-	return *r.Stats, nil
+	return *r.Stats, r.Net, nil
+}
+
+// Connect connects to a port of the box. The network is "tcp" or "udp", with 4
+// or 6 at its end for one family alone. It is a stream for TCP; for UDP each
+// message is a datagram. The error is a [*Fault] of KindRefused when nothing
+// listens there.
+func (c *Client) Connect(ctx context.Context, network string, port uint16) (*net.UnixConn, error) {
+	_, f, err := c.call(ctx, request{Op: opConnect, Network: network, Port: port})
+	if err != nil {
+		return nil, err
+	}
+	if f == nil {
+		return nil, errors.New("shim sent no connection")
+	}
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UnixConn), nil
+}
+
+// maxPolicy bounds a policy in JSON: a thousand rules of the longest kind.
+const maxPolicy = 1 << 20
+
+// SetPolicy changes what the running box may reach.
+func (c *Client) SetPolicy(ctx context.Context, p egress.Policy) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	f, err := memoryFile("policy", b)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, _, err = c.send(ctx, request{Op: opPolicy}, f)
+	return err
+}
+
+// memoryFile has content and no name.
+func memoryFile(name string, content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.WriteAt(content, 0); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // Sync saves the writable layer.
@@ -155,6 +217,11 @@ func (c *Client) Stop(ctx context.Context, o StopOptions) error {
 
 // call sends one request and waits for its reply, or for the end of ctx.
 func (c *Client) call(ctx context.Context, req request) (reply, *os.File, error) {
+	return c.send(ctx, req, nil)
+}
+
+// send is call for a request that carries a file, if with is not nil.
+func (c *Client) send(ctx context.Context, req request, with *os.File) (reply, *os.File, error) {
 	conn, err := dialSocket(ctx, c.dir)
 	if err != nil {
 		return reply{}, nil, err
@@ -162,19 +229,24 @@ func (c *Client) call(ctx context.Context, req request) (reply, *os.File, error)
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	r, f, err := exchange(conn, req)
+	r, f, err := exchange(conn, req, with)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return r, f, err
 }
 
-func exchange(conn *net.UnixConn, req request) (r reply, f *os.File, err error) {
+func exchange(conn *net.UnixConn, req request, with *os.File) (r reply, f *os.File, err error) {
 	b, err := json.Marshal(req)
 	if err != nil {
 		return r, nil, err
 	}
-	if _, err := conn.Write(b); err != nil {
+	if with != nil {
+		err = sendWith(conn, b, with)
+	} else {
+		_, err = conn.Write(b)
+	}
+	if err != nil {
 		return r, nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
 	}
 	b, f, err = receive(conn)

@@ -140,6 +140,11 @@ func (s *Store) SetImage(ctx context.Context, id, digest string) error {
 	return s.change(ctx, `UPDATE box SET image = ? WHERE id = ?`, digest, id)
 }
 
+// SetOptions replaces the options of a box.
+func (s *Store) SetOptions(ctx context.Context, id string, options []byte) error {
+	return s.change(ctx, `UPDATE box SET options = ? WHERE id = ?`, string(options), id)
+}
+
 // Remove deletes the row of a box.
 func (s *Store) Remove(ctx context.Context, id string) error {
 	return s.change(ctx, `DELETE FROM box WHERE id = ?`, id)
