@@ -33,6 +33,7 @@ type boxFlags struct {
 	disk       int
 	pull       string
 	volumes    []string
+	network    networkFlags
 	security   securityFlags
 	process    processFlags
 }
@@ -50,6 +51,7 @@ func (f *boxFlags) register(cmd *cobra.Command) {
 	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "mount a path of the host, or a volume by its name, as `HOST:PATH[:ro|rw]`; repeat")
 	fs.StringVar(&f.pull, "pull", "missing", "`WHEN` to pull the image: always, missing or never")
 	_ = cmd.RegisterFlagCompletionFunc("pull", cobra.FixedCompletions([]string{"always", "missing", "never"}, cobra.ShellCompDirectiveNoFileComp))
+	f.network.register(cmd)
 	f.security.register(cmd)
 	fs.BoolVar(&f.security.reduced, "reduced-isolation", false, "allow a weaker boundary on a host without user namespaces")
 	f.process.register(cmd)
@@ -87,6 +89,9 @@ func (f *boxFlags) options(cmd *cobra.Command, args []string) (boxlite.BoxOption
 	}
 	if o.Entrypoint, err = words(f.entrypoint); err != nil {
 		return o, usagef("--entrypoint: %w", err)
+	}
+	if err := f.network.options(&o); err != nil {
+		return o, err
 	}
 	sec, err := f.security.options(cmd, boxlite.StandardSecurity())
 	if err != nil {

@@ -14,6 +14,7 @@ type configFile struct {
 	HomeDir         string         `json:"home_dir"`
 	ImageRegistries []fileRegistry `json:"image_registries"`
 	Mirrors         []fileMirror   `json:"mirrors"`
+	Resolver        string         `json:"resolver"`
 
 	AllowAbsoluteNames bool `json:"allow_absolute_names"`
 }
@@ -60,7 +61,7 @@ func readConfig(path string, cfg *boxlite.Config) error {
 }
 
 func (f *configFile) apply(cfg *boxlite.Config) error {
-	cfg.Home, cfg.AllowAbsoluteNames = f.HomeDir, f.AllowAbsoluteNames
+	cfg.Home, cfg.AllowAbsoluteNames, cfg.Resolver = f.HomeDir, f.AllowAbsoluteNames, f.Resolver
 	for _, r := range f.ImageRegistries {
 		reg, err := r.registry()
 		if err != nil {

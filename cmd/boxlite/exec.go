@@ -13,6 +13,7 @@ import (
 type execFlags struct {
 	process  processFlags
 	security securityFlags
+	secrets  secretFlag
 	stdin    bool
 	detach   bool
 	timeout  time.Duration
@@ -40,6 +41,7 @@ attach.`,
 	}
 	f.process.register(cmd)
 	f.security.register(cmd)
+	f.secrets.register(cmd)
 	fs := cmd.Flags()
 	fs.SetInterspersed(false) // what follows BOX belongs to the command
 	fs.BoolVarP(&f.stdin, "interactive", "i", false, "pass on standard input")
@@ -65,6 +67,9 @@ func (a *app) exec(cmd *cobra.Command, rt *boxlite.Runtime, f *execFlags, args [
 	}
 	box, err := a.box(cmd.Context(), rt, key)
 	if err != nil {
+		return err
+	}
+	if err := f.secrets.set(box); err != nil {
 		return err
 	}
 	c := box.Command(s.ctx, args[0], args[1:]...)

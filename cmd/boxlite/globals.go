@@ -23,6 +23,7 @@ type globals struct {
 	registries []string
 	insecure   []string
 	mirrors    []string
+	resolver   string
 	debug      bool
 }
 
@@ -33,6 +34,7 @@ func (g *globals) register(root *cobra.Command) {
 	f.StringArrayVar(&g.registries, "registry", nil, "registry `HOST` to try for names without one; repeat ($BOXLITE_REGISTRIES)")
 	f.StringArrayVar(&g.mirrors, "mirror", nil, "ask another host first, `REGISTRY=HOST[/PREFIX]`; repeat ($BOXLITE_MIRRORS)")
 	f.StringArrayVar(&g.insecure, "insecure-registry", nil, "speak plain http with registry `HOST`; repeat ($BOXLITE_INSECURE_REGISTRIES)")
+	f.StringVar(&g.resolver, "resolver", "", "DNS server to ask for boxes, `IP[:PORT]` ($BOXLITE_RESOLVER; default as this host does)")
 	f.BoolVar(&g.debug, "debug", false, "log to standard error ($BOXLITE_DEBUG)")
 }
 
@@ -66,6 +68,9 @@ func (a *app) runtimeConfig() (boxlite.Config, error) {
 			return cfg, err
 		}
 		cfg.Home = abs
+	}
+	if r := or(a.globals.resolver, "BOXLITE_RESOLVER"); r != "" {
+		cfg.Resolver = r
 	}
 	if debug, _ := strconv.ParseBool(os.Getenv("BOXLITE_DEBUG")); debug || a.globals.debug {
 		cfg.Logger = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/egress"
 	"github.com/spf13/cobra"
 )
 
@@ -23,6 +24,7 @@ type inspectView struct {
 	Resources  resourcesView
 	Security   securityView
 	Mounts     []mountView
+	Network    networkView
 	AutoRemove bool
 	Detach     bool
 	DiskBytes  int64
@@ -64,6 +66,39 @@ type securityView struct {
 	MaxMemory        int64
 	MaxCPUTime       string // as in "30s"; empty: no limit
 	ReducedIsolation bool
+}
+
+type networkView struct {
+	Mode      string // enabled, allowlist or disabled
+	Allow     []string
+	Deny      []string
+	Ports     []portView // of a running box with those that were chosen, else as it was created
+	Secrets   []secretView
+	Refusals  []refusalView // the last few
+	Published bool          // the ports are served now
+}
+
+type portView struct {
+	HostIP   string `json:"HostIp"`
+	HostPort uint16
+	BoxPort  uint16
+	Proto    string
+}
+
+type secretView struct {
+	Name        string
+	Hosts       []string
+	Placeholder string
+}
+
+type refusalView struct {
+	Time   time.Time
+	Kind   string
+	Proto  string
+	Name   string
+	Addr   string
+	Rule   string
+	Reason string
 }
 
 type executionView struct {
@@ -156,6 +191,7 @@ func viewOf(i boxlite.BoxInfo) inspectView {
 			MaxMemory: sec.MaxMemory, ReducedIsolation: sec.ReducedIsolation,
 		},
 		Mounts:     mountsOf(i),
+		Network:    networkOf(i),
 		AutoRemove: o.AutoRemove, Detach: o.Detach, DiskBytes: i.DiskBytes, SavedAt: optional(i.Saved),
 		Executions: []executionView{},
 	}
@@ -163,6 +199,42 @@ func viewOf(i boxlite.BoxInfo) inspectView {
 		v.Security.MaxCPUTime = sec.MaxCPUTime.String()
 	}
 	return v
+}
+
+func networkOf(i boxlite.BoxInfo) networkView {
+	o := i.Options
+	v := networkView{
+		Mode: string(o.Network.Mode), Allow: ruleTexts(o.Network.Allow), Deny: ruleTexts(o.Network.Deny),
+		Ports: []portView{}, Secrets: []secretView{}, Refusals: []refusalView{}, Published: len(i.Ports) > 0,
+	}
+	switch {
+	case o.Security.NetworkDisabled:
+		v.Mode = string(egress.Disabled)
+	case v.Mode == "":
+		v.Mode = string(egress.Enabled)
+	}
+	ports := i.Ports
+	if len(ports) == 0 {
+		ports = o.Ports
+	}
+	for _, p := range ports {
+		v.Ports = append(v.Ports, portView(p))
+	}
+	for _, s := range o.Secrets {
+		v.Secrets = append(v.Secrets, secretView{s.Name, s.Hosts, s.Placeholder})
+	}
+	for _, e := range i.Refusals {
+		v.Refusals = append(v.Refusals, refusalView{e.Time, string(e.Kind), string(e.Proto), e.Name, e.Addr, e.Rule, string(e.Reason)})
+	}
+	return v
+}
+
+func ruleTexts(rules []egress.Rule) []string {
+	texts := []string{}
+	for _, r := range rules {
+		texts = append(texts, r.String())
+	}
+	return texts
 }
 
 func inspectRow(t *table, v inspectView) {
@@ -175,5 +247,9 @@ func inspectRow(t *table, v inspectView) {
 	}
 	t.row("engine", orDash(v.Engine))
 	t.row("isolation", orDash(v.Isolation))
+	t.row("network", v.Network.Mode)
+	for _, p := range v.Network.Ports {
+		t.row("port", boxlite.Port(p).String())
+	}
 	t.row("created", v.Created.Format(time.RFC3339))
 }

@@ -144,8 +144,11 @@ func parseTemplate(text string) (*template.Template, error) {
 	}
 	t, err := template.New("format").Funcs(template.FuncMap{
 		"json": func(v any) (string, error) {
-			b, err := json.Marshal(v)
-			return string(b), err
+			var b strings.Builder
+			enc := json.NewEncoder(&b)
+			enc.SetEscapeHTML(false) // it is read by people and scripts, not by browsers
+			err := enc.Encode(v)
+			return strings.TrimSuffix(b.String(), "\n"), err
 		},
 		"join":  func(v []string, sep string) string { return strings.Join(v, sep) },
 		"lower": strings.ToLower,

@@ -8,11 +8,15 @@ import (
 )
 
 func (a *app) restartCommand() *cobra.Command {
-	return a.boxesCommand(&cobra.Command{
-		Use:   "restart BOX...",
+	var secrets secretFlag
+	cmd := a.boxesCommand(&cobra.Command{
+		Use:   "restart [OPTIONS] BOX...",
 		Short: "Stop boxes and start them again",
 	}, func(ctx context.Context, box *boxlite.Box, key string) error {
 		if err := mayStart(ctx, box, key); err != nil {
+			return err
+		}
+		if err := secrets.set(box); err != nil {
 			return err
 		}
 		if err := box.Stop(ctx); err != nil {
@@ -20,4 +24,6 @@ func (a *app) restartCommand() *cobra.Command {
 		}
 		return box.Start(ctx)
 	})
+	secrets.register(cmd)
+	return cmd
 }

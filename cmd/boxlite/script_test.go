@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/boxlite-go/boxlite/internal/engine/enginetest"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -34,7 +35,8 @@ import (
 //	image NAME    imports that as an image whose command is sh
 //	registry      starts a registry that has tiny:latest; its address is $REGISTRY
 //	locked        starts one that wants other credentials; $LOCKED
-//	closed        finds an address where nobody listens; $CLOSED
+//	closed        finds an address where nobody listens; $CLOSED, $CLOSED_PORT
+//	dial ADDR TXT connects until somebody there says TXT in a line
 func TestScripts(t *testing.T) { on(t, testScripts) }
 
 func testScripts(t *testing.T, engine string) {
@@ -73,6 +75,10 @@ func testScripts(t *testing.T, engine string) {
 				ts.Check(err)
 				ts.Check(ln.Close())
 				ts.Setenv("CLOSED", ln.Addr().String())
+				ts.Setenv("CLOSED_PORT", fmt.Sprint(ln.Addr().(*net.TCPAddr).Port))
+			},
+			"dial": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(dialUntil(args[0], args[1]))
 			},
 		},
 	})
@@ -106,7 +112,7 @@ func boxPath(engine string) string {
 }
 
 // applets are the commands of busybox that scripts use.
-const applets = "sh cat echo ls sleep true false env pwd kill mkdir rm stty head seq yes trap id printf touch chmod"
+const applets = "sh cat echo ls sleep true false env pwd kill mkdir rm stty nc head seq yes trap id printf touch chmod"
 
 // rootfs is a tar with busybox, where the engine does not take the host's
 // commands, and a file.
@@ -140,6 +146,23 @@ func rootfs(engine string) []byte {
 		panic(err)
 	}
 	return b.Bytes()
+}
+
+// dialUntil connects to whoever begins to listen at addr, until one says text.
+func dialUntil(addr, text string) (err error) {
+	said := make([]byte, len(text)+1)
+	for range 500 { // ten seconds
+		var c net.Conn
+		if c, err = net.Dial("tcp", addr); err == nil {
+			_, err = io.ReadFull(c, said)
+			c.Close()
+		}
+		if err == nil && string(said) == text+"\n" {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("%s said %q, %w, want %q", addr, said, err, text)
 }
 
 // serve serves until the script ends and returns the address.

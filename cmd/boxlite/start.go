@@ -9,16 +9,22 @@ import (
 )
 
 func (a *app) startCommand() *cobra.Command {
-	return a.boxesCommand(&cobra.Command{
-		Use:   "start BOX...",
+	var secrets secretFlag
+	cmd := a.boxesCommand(&cobra.Command{
+		Use:   "start [OPTIONS] BOX...",
 		Short: "Start boxes",
 		Long:  "Start boxes, and the main commands of jobs. A box that runs is left as it is.",
 	}, func(ctx context.Context, box *boxlite.Box, key string) error {
 		if err := mayStart(ctx, box, key); err != nil {
 			return err
 		}
+		if err := secrets.set(box); err != nil {
+			return err
+		}
 		return box.Start(ctx)
 	})
+	secrets.register(cmd)
+	return cmd
 }
 
 // mayStart refuses a box that would end together with this command.

@@ -31,6 +31,13 @@ type statsView struct {
 	Executions    int     `json:"executions"`
 	OOMKills      int64   `json:"oom_kills"`
 	UptimeSeconds float64 `json:"uptime_seconds"`
+
+	NetworkSent        int64 `json:"network_sent_bytes"`
+	NetworkReceived    int64 `json:"network_received_bytes"`
+	NetworkConnections int64 `json:"network_connections"` // since the start
+	NetworkOpen        int64 `json:"network_open"`        // now
+	NetworkRefused     int64 `json:"network_refused"`
+	NetworkLookups     int64 `json:"network_lookups"`
 }
 
 func (a *app) statsCommand() *cobra.Command {
@@ -67,7 +74,7 @@ func (a *app) statsCommand() *cobra.Command {
 	return cmd
 }
 
-var statsHeader = []string{"ID", "NAME", "CPU %", "MEMORY / LIMIT", "MEMORY %", "EXECUTIONS", "OOM KILLS", "UP"}
+var statsHeader = []string{"ID", "NAME", "CPU %", "MEMORY / LIMIT", "MEMORY %", "EXECUTIONS", "OOM KILLS", "SENT / RECEIVED", "REFUSED", "UP"}
 
 func (a *app) streamStats(ctx context.Context, box *boxlite.Box, format string) error {
 	tick := time.NewTicker(statsEvery)
@@ -114,6 +121,8 @@ func nextStats(ctx context.Context, box *boxlite.Box, before boxlite.Stats, wait
 	v := statsView{
 		ID: box.ID(), Name: box.Name(), CPUSeconds: s.CPU.Seconds(), Memory: s.Memory, MemoryLimit: s.MemoryLimit,
 		Executions: s.Executions, OOMKills: s.OOMKills, UptimeSeconds: s.Uptime.Seconds(),
+		NetworkSent: s.Network.Sent, NetworkReceived: s.Network.Received, NetworkConnections: s.Network.Connections,
+		NetworkOpen: s.Network.Open, NetworkRefused: s.Network.Refused, NetworkLookups: s.Network.Lookups,
 	}
 	if d := s.Uptime - before.Uptime; d > 0 {
 		v.CPUPercent = 100 * float64(s.CPU-before.CPU) / float64(d)
@@ -128,5 +137,6 @@ func statsRow(t *table, v statsView) {
 	}
 	t.row(v.ID, orDash(v.Name), fmt.Sprintf("%.1f%%", v.CPUPercent),
 		humanMemory(v.Memory)+" / "+humanMemory(v.MemoryLimit), percent,
-		fmt.Sprint(v.Executions), fmt.Sprint(v.OOMKills), humanDuration(time.Duration(v.UptimeSeconds*float64(time.Second))))
+		fmt.Sprint(v.Executions), fmt.Sprint(v.OOMKills),
+		humanSize(v.NetworkSent)+" / "+humanSize(v.NetworkReceived), fmt.Sprint(v.NetworkRefused), humanDuration(time.Duration(v.UptimeSeconds*float64(time.Second))))
 }
