@@ -54,8 +54,7 @@ for r in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
 	}
 }
 
-// TestNothingOfTheHostIsInABox looks for the environment, the network and the
-// processes of the host.
+// TestNothingOfTheHostIsInABox looks for the environment of the host.
 func TestNothingOfTheHostIsInABox(t *testing.T) {
 	t.Setenv("HOST_SECRET", "of the host")
 	rt, _ := boxtest.New(t, boxtest.Python)
@@ -63,22 +62,6 @@ func TestNothingOfTheHostIsInABox(t *testing.T) {
 	env := boxtest.Sh(t, b, "env")
 	if strings.Contains(env, "SECRET") || !strings.Contains(env, "MINE=1\n") {
 		t.Errorf("environment: got\n%swant that of the image and the box alone", env)
-	}
-	if got, want := boxtest.Sh(t, b, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '"), "lo\n"; got != want {
-		t.Errorf("network devices: got %q, want %q", got, want)
-	}
-	for script, want := range map[string]string{
-		`import socket; s = socket.create_server(("127.0.0.1", 0)); socket.create_connection(s.getsockname()); print("loopback")`: "loopback\n",
-		`
-import socket
-for host in ("1.1.1.1", "169.254.169.254", "192.168.0.1"):
-    try: socket.create_connection((host, 80), 2); print("connected")
-    except OSError as e: print(e.strerror)`: strings.Repeat("Network is unreachable\n", 3),
-	} {
-		out, err := b.Command(t.Context(), "python", "-c", script).Output()
-		if err != nil || string(out) != want {
-			t.Errorf("%s: got %q, %v, want %q", script, out, err, want)
-		}
 	}
 }
 
