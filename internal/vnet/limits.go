@@ -11,6 +11,7 @@ const (
 	maxConnects = 512  // TCP connections of the box that are not yet established
 	maxPings    = 64   // destinations pinged at once, each a socket of the host
 	maxQueries  = 64   // questions to the resolver at once
+	maxQuery    = 4096 // bytes of a question over UDP; one name and some options are a tenth of it
 	maxEvents   = 256  // events that wait to be recorded; then flows wait
 
 	connectTimeout = 10 * time.Second // then a connection counts as refused

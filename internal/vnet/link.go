@@ -82,18 +82,17 @@ func growBuffers(fd int) {
 	}
 }
 
-// read hands the frames of the box to the stack until the link is closed, or the
-// box shuts it. A buffer is taken only when there is a frame, and no thread waits
-// for one: a quiet link costs nothing.
+// read hands the frames of the box to the stack until the link is closed. A
+// buffer is taken only when there is a frame, and no thread waits for one: a quiet
+// link costs nothing.
 func (l *link) read() {
 	for {
 		var frame *buffer.View
-		var ended bool
 		err := l.raw.Read(func(fd uintptr) bool {
-			frame, ended = receive(int(fd))
-			return frame != nil || ended
+			frame = receive(int(fd))
+			return frame != nil
 		})
-		if err != nil || ended {
+		if err != nil {
 			return
 		}
 		l.deliver(frame)
@@ -101,22 +100,24 @@ func (l *link) read() {
 }
 
 // receive reads one frame; nil means that there is none. A frame that is too
-// long is cut off, which its packet's own length then shows. An empty one is what
-// a socket gives that was shut, again and again, so that it is the end.
-func receive(fd int) (frame *buffer.View, ended bool) {
+// long is cut off, which its packet's own length then shows.
+func receive(fd int) *buffer.View {
 	v := buffer.NewViewSize(maxFrame)
 	n, _, err := unix.Recvfrom(fd, v.AsSlice(), unix.MSG_DONTWAIT)
-	if n <= 0 || err != nil {
+	for err == unix.EINTR || err == unix.ECONNRESET || err == unix.ECONNREFUSED { // said once each time that the box's end is let go
+		n, _, err = unix.Recvfrom(fd, v.AsSlice(), unix.MSG_DONTWAIT)
+	}
+	if err != nil {
 		v.Release()
-		return nil, err != unix.EAGAIN && err != unix.EINTR
+		return nil
 	}
 	if n > copyFrame {
 		v.CapLength(n)
-		return v, false
+		return v
 	}
 	small := buffer.NewViewWithData(v.AsSlice()[:n])
 	v.Release()
-	return small, false
+	return small
 }
 
 // deliver judges a frame and passes it on. It owns v.

@@ -35,7 +35,7 @@ type asked struct{ *gonet.UDPConn }
 // are dropped, as a busy resolver does, and asked again.
 func (c asked) serve(n *Network) {
 	room := make(chan struct{}, maxQueries)
-	buf := make([]byte, chunk)
+	buf := make([]byte, maxQuery)
 	for {
 		size, from, err := c.ReadFrom(buf)
 		if err != nil {
