@@ -1,6 +1,7 @@
 package vnet
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"sync"
@@ -24,6 +25,7 @@ type flow struct {
 
 	mu      sync.Mutex
 	verdict egress.Verdict
+	host    string // that the client said
 	ended   bool
 	resets  []func()
 }
@@ -62,7 +64,18 @@ func (f *flow) event() egress.Event {
 	defer f.mu.Unlock()
 	e := flowEvent(f.Flow, f.verdict)
 	e.Direction = f.direction
+	e.Name = cmp.Or(f.host, e.Name)
 	return e
+}
+
+// settle takes over what was decided when the client had said its host. A refusal
+// was recorded as such; that the flow began and ended is no other one.
+func (f *flow) settle(host string, v egress.Verdict) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.host = host; v.Action == egress.Allow && !f.ended {
+		f.verdict = v
+	}
 }
 
 func flowEvent(f egress.Flow, v egress.Verdict) egress.Event {

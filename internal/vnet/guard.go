@@ -148,19 +148,23 @@ type guarded struct {
 // work. What the client says is held until it shows what it is and, in TLS and
 // HTTP, which host it means; then the policy decides again. dial is called again
 // for each further connection that the requests of one client need.
-func (g *gate) guard(ctx context.Context, f egress.Flow, client conn, dial func(context.Context) (conn, error)) {
+//
+// It returns which host the client said, if it said one for all, and what was
+// decided in the end. A refusal is recorded by then.
+func (g *gate) guard(ctx context.Context, f egress.Flow, client conn, dial func(context.Context) (conn, error)) (host string, v egress.Verdict) {
 	defer client.Close()
 	server, err := dial(ctx)
 	if err != nil {
 		client.Reset()
-		return
+		return "", g.policy().Decide(f)
 	}
 	defer server.Close()
 	w := &guarded{gate: g, flow: f, client: client, server: server, dial: dial, early: make(chan struct{}), unwatch: func() {}}
 	defer context.AfterFunc(ctx, w.reset)()
 	defer func() { w.unwatch() }()
 	go w.listen() // run waits for it
-	w.run(ctx)
+	v = w.run(ctx)
+	return w.flow.Host, v
 }
 
 func (w *guarded) reset() {
@@ -189,7 +193,7 @@ func (w *guarded) takeBack() bool {
 }
 
 // run is guard when both ends are there.
-func (w *guarded) run(ctx context.Context) {
+func (w *guarded) run(ctx context.Context) egress.Verdict {
 	head, o := w.hold()
 	v := w.judge(&o)
 	switch {
@@ -207,12 +211,17 @@ func (w *guarded) run(ctx context.Context) {
 		if w.takeBack() {
 			w.serveHTTP(head)
 		} else {
-			w.refuse(o, refusal(v, egress.ReasonNoName))
+			v = refusal(v, egress.ReasonNoName)
+			w.refuse(o, v)
 		}
 	default:
 		w.pass(head)
 	}
 	<-w.early
+	if v.Action == egress.Sniff { // what was said was enough
+		v.Action = egress.Allow
+	}
+	return v
 }
 
 // judge decides with what the client has said. Of HTTP each request is judged
@@ -261,7 +270,7 @@ func (w *guarded) hold() (head []byte, o opening) {
 	head = make([]byte, 0, 2<<10) // most hellos and heads
 	for o.kind == unfinished {
 		if len(head) == cap(head) {
-			head = slices.Grow(head, cap(head))
+			head = slices.Grow(head, min(cap(head), maxHeld-len(head)))
 		}
 		n, err := w.client.Read(head[len(head):cap(head)])
 		if n > 0 && len(head) == 0 {

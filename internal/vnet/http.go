@@ -8,5 +8,9 @@ import "bytes"
 func (w *guarded) serveHTTP(head []byte) {
 	h2 := bytes.HasPrefix(head, []byte("PRI "))
 	s := w.newSession(head, protocols(!h2, h2))
+	if s == nil {
+		return
+	}
+	defer s.end()
 	w.proxy.serve(s, &sessionConn{conn: w.client, session: s})
 }

@@ -232,6 +232,35 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestTooMany promises that what all connections of a box take is bounded, and
+// that what is too much is refused at once.
+func TestTooMany(t *testing.T) {
+	g := newGateTest(t, policy(egress.AllowList, "allowed.test"))
+	g.httpServer(echo)
+	g.proxy.requests.Store(maxRequests)
+	res, body := get(t, g.client(nil), request(t, http.MethodGet, "http://allowed.test/", ""))
+	if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, string(egress.ReasonLimit)) {
+		t.Errorf("a request: got %d %q, want 503 and why", res.StatusCode, body)
+	}
+	g.proxy.sessions.Store(maxSessions)
+	c, over := g.connect()
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n")
+	if b, err := io.ReadAll(c); !hasReset(err) {
+		t.Errorf("a connection: got %q, %v, want a reset", b, err)
+	}
+	<-over
+	if n := g.proxy.sessions.Load(); n != maxSessions {
+		t.Errorf("sessions: got %d, want what they were", n)
+	}
+	var all int
+	for n := range int64(maxSessions) {
+		all += window(n + 1)
+	}
+	if all > 128<<20 || window(1) != maxWindow || window(maxSessions) != minWindow {
+		t.Errorf("windows: got %d MiB in all, %d for the first", all>>20, window(1))
+	}
+}
+
 // TestServerSpeaksFirstInHTTP promises that a connection on which the server
 // spoke first is not taken for HTTP.
 func TestServerSpeaksFirstInHTTP(t *testing.T) {

@@ -24,7 +24,7 @@ const (
 	maxBody = 1 << 20
 
 	// maxBodies bounds the bodies of requests in memory at once.
-	maxBodies = 64 << 20
+	maxBodies = 32 << 20
 )
 
 // inspects tells whether the connection is to be taken apart: its host gets
@@ -38,6 +38,10 @@ func (w *guarded) inspects(o opening) bool {
 // trusts, and begins another with the server, whose certificate must be good.
 func (w *guarded) inspect(ctx context.Context, head []byte) {
 	s := w.newSession(head, protocols(true, false))
+	if s == nil {
+		return
+	}
+	defer s.end()
 	s.secrets = w.secretsFor(w.flow.Host)
 	s.transport.TLSClientConfig = &tls.Config{RootCAs: w.roots, ServerName: w.flow.Host, MinVersion: tls.VersionTLS12}
 	c := tls.Server(&sessionConn{conn: w.client, session: s}, &tls.Config{

@@ -123,7 +123,7 @@ func TestNamesInBox(t *testing.T) {
 		"the refused name":    func(e egress.Event) bool { return e.Kind == egress.KindDNS && e.Name == "evil.test" },
 		"the refused hello":   func(e egress.Event) bool { return e.Kind == egress.KindFlow && e.Reason == egress.ReasonName },
 		"the end of a flow": func(e egress.Event) bool {
-			return e.Closed && e.Name == "allowed.test" && e.Sent > 0 && e.Received > 0
+			return e.Closed && e.Name == "allowed.test" && e.Action == egress.Allow && e.Sent > 0 && e.Received > 0
 		},
 	} {
 		if what == "the end of a flow" {

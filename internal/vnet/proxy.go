@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/boxlite-go/boxlite/egress"
@@ -24,15 +25,35 @@ const (
 	// two requests: longer than most servers allow.
 	idleTimeout = 5 * time.Minute
 
+	// upstreamIdle and maxUpstreamIdle are how long, and how many, connections
+	// to a server are kept for the next request of the same client.
+	upstreamIdle    = 90 * time.Second
+	maxUpstreamIdle = 4
+
 	// maxStreams and maxUpstream bound the requests of one connection that are
 	// under way at once, over HTTP/2, and the connections they get.
 	maxStreams  = 100
 	maxUpstream = 32
 
-	// upstreamIdle is how long a connection to a server is kept for the next
-	// request of the same client.
-	upstreamIdle = 90 * time.Second
+	// maxSessions and maxRequests bound what all connections of a box take: a
+	// request in flight has buffers of about 100 KiB.
+	maxSessions = 512
+	maxRequests = 512
+
+	// uploadWindow is what a client may send over HTTP/2 before the server
+	// takes it. The box is near, so it is no limit of speed.
+	uploadWindow = 128 << 10
+
+	// Of what a server sends over HTTP/2 and the client does not take yet, all
+	// sessions together may hold windowBudget and some more; each has a share,
+	// which for a few is what a fast and distant server needs.
+	windowBudget = 16 << 20
+	minWindow    = 128 << 10
+	maxWindow    = 4 << 20
 )
+
+// window is the share of a session when n are open.
+func window(n int64) int { return int(max(minWindow, min(maxWindow, windowBudget/n))) }
 
 // proxy takes connections of clients apart into requests. It is one server for
 // all of them, so that a connection costs little.
@@ -46,6 +67,9 @@ type proxy struct {
 
 	mu     sync.Mutex // served grows only while closed is not
 	closed chan struct{}
+
+	sessions atomic.Int64
+	requests atomic.Int64
 }
 
 func newProxy() *proxy {
@@ -55,10 +79,16 @@ func newProxy() *proxy {
 		ReadHeaderTimeout: headTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-		Protocols:         protocols(true, true),
-		ConnContext:       withSession,
-		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // has what a client sent in it
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			MaxReceiveBufferPerConnection: uploadWindow,
+			MaxReceiveBufferPerStream:     uploadWindow,
+		},
+		Protocols:   protocols(true, true),
+		ConnContext: withSession,
+		// OPTIONS * is for the server.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // has what a client sent in it
 	}
 	p.forward = httputil.ReverseProxy{
 		Rewrite:        rewrite,
@@ -116,7 +146,6 @@ func (p *proxy) serve(s *session, c net.Conn) {
 			}()
 		}
 	})
-	defer s.transport.CloseIdleConnections()
 	select {
 	case p.conns <- c:
 		<-s.over
@@ -136,80 +165,6 @@ func (p *proxy) enter() bool {
 		p.served.Add(1)
 		return true
 	}
-}
-
-// session is the connection of a client whose requests are looked at.
-type session struct {
-	*guarded
-	head      []byte    // what the client has said already
-	secrets   []*secret // of the host; if there are any, the connection is encrypted
-	transport *http.Transport
-	first     chan conn // to the server, dialled before; whoever takes it closes it
-	over      chan struct{}
-}
-
-func (w *guarded) newSession(head []byte, p *http.Protocols) *session {
-	s := &session{guarded: w, head: head, first: make(chan conn, 1), over: make(chan struct{})}
-	s.first <- w.server
-	s.transport = &http.Transport{
-		DialContext:         s.connect,
-		Protocols:           p,
-		DisableCompression:  true, // what the client asks for is what it gets
-		TLSHandshakeTimeout: connectTimeout,
-		IdleConnTimeout:     upstreamIdle,
-		MaxConnsPerHost:     maxUpstream,
-		MaxIdleConnsPerHost: maxUpstream,
-
-		MaxResponseHeaderBytes: maxHeader,
-	}
-	return s
-}
-
-// connect reaches the server whatever it is asked for: requests were judged by
-// their host, and go to the address that the client chose.
-func (s *session) connect(ctx context.Context, _, _ string) (net.Conn, error) {
-	select {
-	case c := <-s.first:
-		return c, nil
-	default:
-		return s.dial(ctx)
-	}
-}
-
-// secure tells whether the connection is encrypted: then it is for one host.
-func (s *session) secure() bool { return len(s.secrets) > 0 }
-
-func (s *session) scheme() string {
-	if s.secure() {
-		return "https"
-	}
-	return "http"
-}
-
-// sessionConn is what the server reads of a session.
-type sessionConn struct {
-	conn
-	session *session
-	once    sync.Once
-}
-
-// Read gives what was held back first.
-func (c *sessionConn) Read(p []byte) (int, error) {
-	if head := c.session.head; len(head) > 0 {
-		n := copy(p, head)
-		if c.session.head = head[n:]; n == len(head) {
-			c.session.head = nil
-		}
-		return n, nil
-	}
-	return c.conn.Read(p)
-}
-
-// Close ends the session.
-func (c *sessionConn) Close() error {
-	err := c.conn.Close()
-	c.once.Do(func() { close(c.session.over) })
-	return err
 }
 
 type (
@@ -243,6 +198,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{session: r.Context().Value(sessionKey{}).(*session), unwatch: func() {}}
 	v := c.judge(r)
 	defer c.unwatch()
+	defer p.requests.Add(-1)
+	if p.requests.Add(1) > maxRequests {
+		v = tooMany
+	}
 	if v.Action != egress.Allow {
 		c.refuse(w, r, v)
 		return
@@ -293,7 +252,10 @@ func (c *call) refuse(w http.ResponseWriter, r *http.Request, v egress.Verdict) 
 	host, _ := splitHost(r.Host)
 	c.note(c.event(egress.KindHTTP, host, v))
 	status := http.StatusForbidden
-	if c.secure() && v.Reason == egress.ReasonName {
+	switch {
+	case v.Reason == egress.ReasonLimit:
+		status = http.StatusServiceUnavailable
+	case c.secure() && v.Reason == egress.ReasonName:
 		status = http.StatusMisdirectedRequest
 	}
 	w.Header().Set("X-Boxlite-Refused", string(v.Reason))

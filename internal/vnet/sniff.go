@@ -10,9 +10,9 @@ import (
 // HTTP is left to the server of package http when it is longer than most servers
 // take.
 const (
-	maxHello = 16 << 10 // of the message; its records may add 5 bytes for each byte
+	maxHello = 16 << 10 // of the message, without its records
 	maxLine  = 16 << 10
-	maxHeld  = 32 << 10 // of both, as they are on the wire
+	maxHeld  = 20 << 10 // of both, as they are on the wire
 )
 
 // kind is what the first bytes of a client are.

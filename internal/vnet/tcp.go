@@ -51,7 +51,7 @@ func (n *Network) serveTCP(fl *flow, client *boxConn, up *upstream) {
 	defer client.linger() // before the flow ends, and gives up its place
 	defer client.Close()
 	if fl.guarded || n.gate.wants(fl.Names) {
-		n.gate.guard(fl.ctx, fl.Flow, client, up.dial)
+		fl.settle(n.gate.guard(fl.ctx, fl.Flow, client, up.dial))
 		return
 	}
 	server, err := up.dial(fl.ctx)
