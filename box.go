@@ -130,11 +130,17 @@ func (b *Box) Info(ctx context.Context) (BoxInfo, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		run = shim.Run{State: shim.Failed, Reason: err.Error()}
 	}
+	if run.State == shim.Running { // the shim knows more than it writes down
+		if now, err := b.shim().Status(ctx); err == nil {
+			run = now
+		}
+	}
 	info := BoxInfo{
 		ID: b.id, Name: b.name, State: publicState(run.State), Reason: run.Reason, Options: options,
 		ImageDigest: row.Image, Engine: run.Engine, PID: run.PID, OOM: run.OOM,
 		Mounts:  mounted(b.options.Volumes, run.Volumes),
-		Created: b.created, Started: run.Started, Finished: run.Finished, Saved: run.Saved,
+		Created: b.created, Started: run.Started, Finished: run.Finished,
+		Saved: run.Saved, Unsaved: run.Unsaved, SaveError: run.SaveError,
 		DiskBytes: diskBytes(shim.DiskDir(b.dir())), Refusals: lastRefusals(b.dir()),
 	}
 	if run.Active() {
@@ -178,8 +184,9 @@ func diskBytes(dir string) (n int64) {
 // docker's default, so images made for it behave the same.
 const stopGrace = 10 * time.Second
 
-// Stop ends everything in the box and saves its files. Commands get SIGTERM,
-// and SIGKILL after ten seconds, or after half of the time until the deadline
+// Stop ends everything in the box and saves its files; the error says so when
+// they cannot be saved: then the box has those of the last save. Commands get
+// SIGTERM, and SIGKILL after ten seconds, or after half of the time until the deadline
 // of ctx; the other half is for saving. A box that does not run is stopped
 // already. A box with AutoRemove is deleted.
 func (b *Box) Stop(ctx context.Context) error {

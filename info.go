@@ -39,8 +39,14 @@ type BoxInfo struct {
 	Created   time.Time `json:"created"`
 	Started   time.Time `json:"started,omitzero"`
 	Finished  time.Time `json:"finished,omitzero"`
-	Saved     time.Time `json:"saved,omitzero"` // when its files were last saved
-	DiskBytes int64     `json:"disk_bytes"`     // saved writable layer on the host
+	DiskBytes int64     `json:"disk_bytes"` // saved writable layer on the host
+	// Saved is when its files were last saved: all that was written before is.
+	Saved time.Time `json:"saved,omitzero"`
+	// Unsaved says that something has run in the box since, so that not all
+	// it has written may be saved. Only a running box has it.
+	Unsaved bool `json:"unsaved,omitempty"`
+	// SaveError is why the last save failed; the one before it is kept.
+	SaveError string `json:"save_error,omitempty"`
 
 	// Ports that are published now, with those that the host chose.
 	Ports []Port `json:"ports,omitempty"`

@@ -13,14 +13,18 @@ const (
 	defaultCPUs      = 1
 	defaultMemoryMiB = 512
 	defaultDiskGB    = 10
-	maxCPUs          = 255
-	minMemoryMiB     = 64
-	maxMemoryMiB     = 1 << 20
-	maxDiskGB        = 1 << 10
-	maxArgs          = 4096
-	maxArgBytes      = 1 << 20 // all arguments and environment together
-	maxLabels        = 64
-	maxLabelBytes    = 16 << 10 // they travel with every listing
+	// defaultSaveInterval is what a user who lost it would do again without
+	// much ado; a save of a small box takes milliseconds.
+	defaultSaveInterval = 10 * time.Second
+	minSaveInterval     = time.Second / 10
+	maxCPUs             = 255
+	minMemoryMiB        = 64
+	maxMemoryMiB        = 1 << 20
+	maxDiskGB           = 1 << 10
+	maxArgs             = 4096
+	maxArgBytes         = 1 << 20 // all arguments and environment together
+	maxLabels           = 64
+	maxLabelBytes       = 16 << 10 // they travel with every listing
 )
 
 // BoxOptions says what box to create. The zero value of each field works.
@@ -84,6 +88,14 @@ type BoxOptions struct {
 
 	// AutoRemove deletes the box, with all it wrote, when it stops.
 	AutoRemove bool `json:"auto_remove,omitempty"`
+
+	// SaveInterval is the time between two saves of what a running box has
+	// written, if it may have changed: what a crash of box or host can lose.
+	// Saves are further apart when one makes the box stand still for more than
+	// a twentieth of it. Zero means ten seconds, the least is a tenth of one;
+	// negative: it is saved by Stop and Sync alone. A box with AutoRemove is
+	// not saved.
+	SaveInterval time.Duration `json:"save_interval,omitempty"`
 
 	// Volumes are directories and files of the host in the box, at most 64.
 	Volumes []Volume `json:"volumes,omitempty"`
@@ -156,6 +168,9 @@ func (o BoxOptions) withDefaults() (BoxOptions, error) {
 	o.CPUs = or(o.CPUs, defaultCPUs)
 	o.MemoryMiB = or(o.MemoryMiB, defaultMemoryMiB)
 	o.DiskSizeGB = or(o.DiskSizeGB, defaultDiskGB)
+	if o.SaveInterval == 0 {
+		o.SaveInterval = defaultSaveInterval
+	}
 	var err error
 	if o.Secrets, err = withPlaceholders(o.Secrets); err != nil {
 		return o, err
@@ -182,6 +197,8 @@ func (o *BoxOptions) check() error {
 		return fmt.Errorf("%w: memory %d MiB: give %d to %d", ErrInvalid, o.MemoryMiB, minMemoryMiB, maxMemoryMiB)
 	case o.DiskSizeGB < 1 || o.DiskSizeGB > maxDiskGB:
 		return fmt.Errorf("%w: disk size %d GB: give 1 to %d", ErrInvalid, o.DiskSizeGB, maxDiskGB)
+	case o.SaveInterval >= 0 && o.SaveInterval < minSaveInterval:
+		return fmt.Errorf("%w: save interval %v: give at least %v, or a negative one for none", ErrInvalid, o.SaveInterval, minSaveInterval)
 	case o.WorkingDir != "" && o.WorkingDir[0] != '/':
 		return fmt.Errorf("%w: working directory %q: give an absolute path in the box", ErrInvalid, o.WorkingDir)
 	case len(o.Hostname) > 64:

@@ -1,6 +1,7 @@
 package boxlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,6 +118,8 @@ func (b *Box) spec(img *image.Image) shim.Spec {
 		Engine:     b.rt.engine,
 		Attached:   !o.Detach,
 		AutoRemove: o.AutoRemove,
+
+		SaveInterval: cmp.Or(o.SaveInterval, defaultSaveInterval), // boxes of older versions have none
 		Machine: engine.Spec{
 			ID:       b.id,
 			Hostname: hostname,

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/runsc/boot"
 
 	"github.com/boxlite-go/boxlite/gvisor/internal/blocks"
@@ -100,8 +102,17 @@ func (m *machine) writeTree(n *nextLayer) error {
 	defer null.Close()
 	args := &boot.FSSaveArgs{}
 	args.FilePayload.Files = append(append([]*os.File{}, n.files[:pagesFile]...), null)
-	return m.ctl.saves.Call(boot.ContMgrFSSave, args, nil)
+	err = m.ctl.saves.Call(boot.ContMgrFSSave, args, nil)
+	if err != nil && strings.Contains(err.Error(), unix.ENOSPC.Error()) {
+		return fullError{err} // errors of the sentry come as text
+	}
+	return err
 }
+
+// fullError is an error of the sentry because a disk of the host is full.
+type fullError struct{ error }
+
+func (fullError) Unwrap() error { return unix.ENOSPC }
 
 // nextLayer is a layer that is being saved.
 type nextLayer struct {

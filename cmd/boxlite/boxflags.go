@@ -31,6 +31,7 @@ type boxFlags struct {
 	cpus       int
 	memory     int
 	disk       int
+	save       time.Duration
 	pull       string
 	volumes    []string
 	network    networkFlags
@@ -49,6 +50,7 @@ func (f *boxFlags) register(cmd *cobra.Command) {
 	fs.VarP(number(&f.memory, "MIB", minMemoryMiB, maxMemoryMiB, parseMiB), "memory", "m", "memory in MiB, or as in 512m, 2g (default 512)")
 	fs.Var(number(&f.disk, "GB", 1, maxDiskGB, parseGB), "disk-size", "most the box may write, in GB (default 10)")
 	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "mount a path of the host, or a volume by its name, as `HOST:PATH[:ro|rw]`; repeat")
+	fs.Var(interval(&f.save), "save-interval", "time between saves of what a running box has written, or off (default 10s)")
 	fs.StringVar(&f.pull, "pull", "missing", "`WHEN` to pull the image: always, missing or never")
 	_ = cmd.RegisterFlagCompletionFunc("pull", cobra.FixedCompletions([]string{"always", "missing", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	f.network.register(cmd)
@@ -62,7 +64,7 @@ func (f *boxFlags) register(cmd *cobra.Command) {
 func (f *boxFlags) options(cmd *cobra.Command, args []string) (boxlite.BoxOptions, error) {
 	o := boxlite.BoxOptions{
 		Name: f.name, Rootfs: f.rootfs, Hostname: f.hostname, CPUs: f.cpus, MemoryMiB: f.memory,
-		DiskSizeGB: f.disk, WorkingDir: f.process.dir, User: f.process.user, TTY: f.process.tty,
+		DiskSizeGB: f.disk, SaveInterval: f.save, WorkingDir: f.process.dir, User: f.process.user, TTY: f.process.tty,
 	}
 	var err error
 	switch {

@@ -28,7 +28,9 @@ type inspectView struct {
 	AutoRemove bool
 	Detach     bool
 	DiskBytes  int64
-	SavedAt    *time.Time
+	SavedAt    *time.Time      // all that was written before is saved
+	Unsaved    bool            // something has run since
+	SaveError  string          // why the last save failed
 	Executions []executionView // of a running box
 }
 
@@ -57,6 +59,8 @@ type resourcesView struct {
 	CPUs       int
 	MemoryMiB  int
 	DiskSizeGB int
+
+	SaveInterval string // as in "10s"; empty: it is saved when it stops, and by sync
 }
 
 type securityView struct {
@@ -185,7 +189,7 @@ func viewOf(i boxlite.BoxInfo) inspectView {
 			Hostname: o.Hostname, User: o.User, Env: o.Env, Entrypoint: o.Entrypoint, Cmd: o.Cmd,
 			WorkingDir: o.WorkingDir, Tty: o.TTY,
 		},
-		Resources: resourcesView{o.CPUs, o.MemoryMiB, o.DiskSizeGB},
+		Resources: resourcesView{CPUs: o.CPUs, MemoryMiB: o.MemoryMiB, DiskSizeGB: o.DiskSizeGB},
 		Security: securityView{
 			MaxOpenFiles: sec.MaxOpenFiles, MaxFileSize: sec.MaxFileSize, MaxProcesses: sec.MaxProcesses,
 			MaxMemory: sec.MaxMemory, ReducedIsolation: sec.ReducedIsolation,
@@ -193,7 +197,11 @@ func viewOf(i boxlite.BoxInfo) inspectView {
 		Mounts:     mountsOf(i),
 		Network:    networkOf(i),
 		AutoRemove: o.AutoRemove, Detach: o.Detach, DiskBytes: i.DiskBytes, SavedAt: optional(i.Saved),
+		Unsaved: i.Unsaved, SaveError: i.SaveError,
 		Executions: []executionView{},
+	}
+	if o.SaveInterval > 0 && !o.AutoRemove {
+		v.Resources.SaveInterval = o.SaveInterval.String()
 	}
 	if sec.MaxCPUTime > 0 {
 		v.Security.MaxCPUTime = sec.MaxCPUTime.String()
@@ -252,4 +260,10 @@ func inspectRow(t *table, v inspectView) {
 		t.row("port", boxlite.Port(p).String())
 	}
 	t.row("created", v.Created.Format(time.RFC3339))
+	if v.SavedAt != nil {
+		t.row("saved", v.SavedAt.Format(time.RFC3339))
+	}
+	if v.SaveError != "" {
+		t.row("save error", v.SaveError)
+	}
 }

@@ -80,7 +80,7 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	add("box", a.runCommand(), a.createCommand(), a.execCommand(), a.attachCommand(), a.listCommand(),
-		a.inspectCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(), a.rmCommand(),
+		a.inspectCommand(), a.startCommand(), a.stopCommand(), a.syncCommand(), a.restartCommand(), a.rmCommand(),
 		a.cpCommand(), a.logsCommand(), a.statsCommand(), a.networkCommand())
 	add("image", a.pullCommand(), a.imagesCommand(), a.rmiCommand(), a.pruneCommand(),
 		a.importCommand(), a.loadCommand(), a.saveCommand())

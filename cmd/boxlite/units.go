@@ -105,6 +105,20 @@ func seconds(to *time.Duration) *value {
 	}}
 }
 
+// interval is a flag that takes a time span or "off", which is a negative one.
+func interval(to *time.Duration) *value {
+	return &value{kind: "DURATION", set: func(s string) (err error) {
+		if s == "off" {
+			*to = -1
+			return nil
+		}
+		if *to, err = parseSeconds(s); err == nil && *to <= 0 {
+			return errors.New("give a time, or off")
+		}
+		return err
+	}}
+}
+
 func bytesValue(to *int64) *value {
 	return &value{kind: "SIZE", set: func(s string) (err error) {
 		*to, err = parseBytes(s, 1)

@@ -11,16 +11,9 @@ import (
 	"github.com/boxlite-go/boxlite/internal/store"
 )
 
-const (
-	// minSaveTimeout and saveSpeed (bytes a second) bound the saving of a
-	// writable layer: a slow disk takes 50 MB/s. A save that is given up loses
-	// work, so this is generous.
-	minSaveTimeout = time.Minute
-	saveSpeed      = 50e6
-	// forceTimeout is how long a machine may take to go when it is not asked
-	// to do anything first.
-	forceTimeout = 5 * time.Second
-)
+// forceTimeout is how long a machine may take to go when it is not asked to do
+// anything first.
+const forceTimeout = 5 * time.Second
 
 // finish stops the box and gives up everything of it. It never fails: what
 // went wrong is in the state it leaves.
@@ -29,6 +22,7 @@ func (o *owner) finish(e ending) {
 	if alive(o.machine) {
 		if err := o.quiesce(e); err != nil {
 			e.state, e.reason = Failed, err.Error()
+			o.unkept = err
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), forceTimeout)
@@ -72,7 +66,7 @@ func (o *owner) quiesce(e ending) error {
 	if o.spec.AutoRemove || e.discard {
 		return nil
 	}
-	err := o.save()
+	_, err := o.save()
 	if err != nil && endsSoon(o.machine) {
 		err = fmt.Errorf("its machine ended before its files could be saved, those of the last save are kept: %w", o.machine.Err())
 	}
@@ -109,30 +103,6 @@ func (o *owner) noteExit(ctx context.Context) {
 	if x, err := o.guest.Execution(ctx, MainID); err == nil && x.Exit != nil {
 		o.update(func(r *Run) { r.Exit = x.Exit })
 	}
-}
-
-// save writes the writable layer to the host, if it does not live there.
-func (o *owner) save() error {
-	s, ok := o.machine.(engine.DiskSaver)
-	if !ok {
-		return nil
-	}
-	limit := minSaveTimeout + time.Duration(float64(o.spec.Machine.DiskSize)/saveSpeed*float64(time.Second))
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	o.countSaves(1)
-	defer o.countSaves(-1)
-	if _, err := s.SaveDisk(ctx); err != nil {
-		return fmt.Errorf("its files could not be saved, those of the last save are kept: %w", err)
-	}
-	o.update(func(r *Run) { r.Saved = time.Now() })
-	return nil
-}
-
-func (o *owner) countSaves(n int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.saving += n
 }
 
 // leave writes the last state, or removes the box.

@@ -47,6 +47,7 @@ type owner struct {
 	net     *network // nil: none
 	guest   *guest.Client
 	stopped chan struct{} // closed when the box is over and its lock is free
+	unkept  error         // why its files were not saved at the end; valid after stopped
 	ends    chan ending   // why to stop; the first one counts
 	cancel  context.CancelFunc
 	calls   sync.WaitGroup // requests being answered
@@ -54,8 +55,10 @@ type owner struct {
 
 	mu       sync.Mutex
 	run      Run
-	followed bool // the main command has been started
-	saving   int  // saves under way
+	followed bool   // the main command has been started
+	saving   int    // saves under way
+	saved    uint64 // activity at which all was saved; 0: none
+	dials    int    // streams to the agent that were asked for
 }
 
 // ending says why and how a box is to stop.
@@ -125,7 +128,8 @@ func serve(engines []engine.Engine, spec Spec, status, life *os.File) error {
 		return o.unbegin(err)
 	}
 	say(status, reply{})
-	go o.watchAgent(ctx) // ends with the box
+	go o.watchAgent(ctx) // end with the box
+	go o.keepSaved(ctx)
 	// Most of what the start took is never used again. It is given back when
 	// the first commands, which would only wait for it, are through.
 	trim := time.AfterFunc(settled, func() {

@@ -129,9 +129,11 @@ func (o *owner) do(req request, with *os.File) (r reply, stream io.Closer, err e
 	defer cancel()
 	switch req.Op {
 	case opDial:
+		o.countDial()
 		stream, err = o.dial(ctx)
 	case opStatus:
 		run := o.state()
+		run.Unsaved = o.unsaved()
 		r.Run = &run
 	case opStats:
 		r.Stats, err = o.stats(ctx)
@@ -143,12 +145,13 @@ func (o *owner) do(req request, with *os.File) (r reply, stream io.Closer, err e
 	case opPolicy:
 		err = o.setPolicy(with)
 	case opSync:
-		err = o.save()
+		_, err = o.save()
 	case opFollow:
 		err = o.followStarted(ctx)
 	case opStop:
 		o.end(ending{grace: req.Grace, state: Stopped, discard: req.Discard})
 		<-o.stopped
+		err = o.unkept
 	default:
 		err = fmt.Errorf("unknown request %q", req.Op)
 	}

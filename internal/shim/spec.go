@@ -45,6 +45,9 @@ type Spec struct {
 	Attached bool           `json:"attached"`          // the box ends when the starter's end of a pipe closes
 	// AutoRemove deletes the box when it ends.
 	AutoRemove bool `json:"auto_remove"`
+	// SaveInterval is the time between two saves of the writable layer while
+	// the box runs; none when it is not positive.
+	SaveInterval time.Duration `json:"save_interval"`
 	// Check asks only for a check of the engine; no box is started.
 	Check bool `json:"check"`
 }
@@ -74,11 +77,16 @@ type Run struct {
 	BootID   string          `json:"boot_id"` // of the host
 	Started  time.Time       `json:"started"`
 	Finished time.Time       `json:"finished"`
-	Saved    time.Time       `json:"saved"`          // when the writable layer was last saved
-	Exit     *guest.Exit     `json:"exit,omitempty"` // of the main command
-	Reason   string          `json:"reason,omitempty"`
-	OOM      bool            `json:"oom,omitempty"`
-	Ports    []Port          `json:"ports,omitempty"` // published while it runs, those that the host chose too
+	Saved    time.Time       `json:"saved"` // when the writable layer was last as it is saved
+	// SaveError is why it could not be saved the last time it should have been.
+	SaveError string `json:"save_error,omitempty"`
+	// Unsaved says that something has run in the box since it was last saved.
+	// Only a shim that is asked knows.
+	Unsaved bool        `json:"unsaved,omitempty"`
+	Exit    *guest.Exit `json:"exit,omitempty"` // of the main command
+	Reason  string      `json:"reason,omitempty"`
+	OOM     bool        `json:"oom,omitempty"`
+	Ports   []Port      `json:"ports,omitempty"` // published while it runs, those that the host chose too
 }
 
 // Active tells whether a process stands behind the state.

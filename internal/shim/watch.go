@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/boxlite-go/boxlite/internal/engine"
 	"github.com/boxlite-go/boxlite/internal/hostos"
 )
 
@@ -23,24 +24,54 @@ const (
 
 // watchAgent ends a box whose agent does not answer: root in the box can stop
 // the agent, and with it the deadlines of commands, so without this a caller
-// could wait for ever. It returns when the box ends. Between two looks it gives
-// back the part of the program that they need.
+// could wait for ever. It returns when the box ends. While nothing has run in
+// the box and nobody has turned to the agent since it last answered, it is not
+// asked. Between two looks the part of the program that they need is given
+// back.
 func (o *owner) watchAgent(ctx context.Context) {
 	text := hostos.OwnText()
-	for missed, wait := 0, pulse; missed < maxMissed; {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
-		if o.answers(ctx) {
-			missed, wait = 0, pulse
-		} else {
-			missed, wait = missed+1, again
+	var last sign
+	for missed, wait := 0, pulse; missed < maxMissed && pause(ctx, wait); {
+		if now := o.sign(); missed > 0 || now != last || now.activity == 0 {
+			last = sign{}
+			if o.answers(ctx) {
+				missed, wait = 0, pulse
+				if !pause(ctx, settle) {
+					return
+				}
+				last = sign{o.sign().activity, now.dials} // whoever has dialled since may wait
+			} else {
+				missed, wait = missed+1, again
+			}
 		}
 		text.Trim()
 	}
-	o.end(ending{state: Failed, reason: "its agent did not answer"})
+	if ctx.Err() == nil {
+		o.end(ending{state: Failed, reason: "its agent did not answer"})
+	}
+}
+
+// sign is what changes when anything that concerns the agent has happened.
+type sign struct {
+	activity uint64 // 0: not known
+	dials    int
+}
+
+func (o *owner) sign() sign {
+	var s sign
+	if d, ok := o.machine.(engine.DiskSaver); ok {
+		s.activity = d.Activity()
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s.dials = o.dials
+	return s
+}
+
+func (o *owner) countDial() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dials++
 }
 
 // answers asks the agent once. An agent that is paused for a save is excused.

@@ -42,6 +42,10 @@ var operations = map[string]operation{
 		do:      create,
 	},
 	"start": {prepare: create, do: start},
+	"again": {
+		prepare: func(context.Context, *boxlite.Runtime, order) error { return nil },
+		do:      start,
+	},
 	"stop": {
 		prepare: prepareRunning,
 		do: withBox(func(ctx context.Context, b *boxlite.Box) error {

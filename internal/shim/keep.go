@@ -1,0 +1,138 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/boxlite-go/boxlite/internal/engine"
+	"github.com/boxlite-go/boxlite/internal/hostos"
+)
+
+const (
+	// minSaveTimeout and saveSpeed (bytes a second) bound the saving of a
+	// writable layer: a slow disk takes 50 MB/s. A save that is given up loses
+	// work, so this is generous.
+	minSaveTimeout = time.Minute
+	saveSpeed      = 50e6
+	// restPerPause is how many times the pause of a save a box runs before the
+	// next one begins: it stands still for at most a twentieth of the time.
+	restPerPause = 19
+	// settle is when what a save has stopped has gone on, each thread where it
+	// was, and rests again if it did before. That looks like activity, and
+	// takes a few milliseconds.
+	settle = 100 * time.Millisecond
+	// confirm is how long a box that seems to rest is taken at its word: what
+	// it changed while it settled has not been seen. A save of what has not
+	// changed costs some milliseconds.
+	confirm = 5 * time.Minute
+)
+
+// keepSaved saves the writable layer whenever something has run in the box, at
+// most once in each interval. It returns when the box ends.
+func (o *owner) keepSaved(ctx context.Context) {
+	d, ok := o.machine.(engine.DiskSaver)
+	if !ok || o.spec.AutoRemove || o.spec.SaveInterval <= 0 {
+		return
+	}
+	text := hostos.OwnText()
+	var confirmed time.Time
+	for wait := o.spec.SaveInterval; pause(ctx, wait); {
+		wait = o.spec.SaveInterval
+		if !o.unsaved() && time.Since(confirmed) < confirm {
+			text.Trim() // the part of the program that this look needed
+			continue
+		}
+		saved, err := o.save()
+		confirmed = time.Now()
+		wait = max(wait, restPerPause*saved.Paused)
+		if !pause(ctx, settle) {
+			return
+		}
+		if err == nil {
+			o.rests(d.Activity())
+		}
+		if !saved.Unchanged {
+			debug.FreeOSMemory()
+		}
+		text.Trim()
+	}
+}
+
+// pause waits, and tells whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// rests remembers the activity at which everything was saved.
+func (o *owner) rests(activity uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.saved = activity
+}
+
+// unsaved tells whether anything may have changed since the last save.
+func (o *owner) unsaved() bool {
+	d, ok := o.machine.(engine.DiskSaver)
+	if !ok {
+		return false
+	}
+	now := d.Activity()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return now == 0 || now != o.saved
+}
+
+// save writes the writable layer to the host, if it does not live there, and
+// remembers what came of it.
+func (o *owner) save() (engine.Saved, error) {
+	s, ok := o.machine.(engine.DiskSaver)
+	if !ok {
+		return engine.Saved{}, nil
+	}
+	limit := minSaveTimeout + time.Duration(float64(o.spec.Machine.DiskSize)/saveSpeed*float64(time.Second))
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	o.countSaves(1)
+	defer o.countSaves(-1)
+	began := time.Now() // what changes from here on may not be in it
+	saved, err := s.SaveDisk(ctx)
+	if err != nil {
+		err = fmt.Errorf("its files could not be saved, those of the last save are kept: %w", err)
+	}
+	o.noteSave(began, err)
+	return saved, err
+}
+
+// noteSave writes down what came of a save. A failure is said once, for as
+// long as it stays the same.
+func (o *owner) noteSave(began time.Time, err error) {
+	var before string
+	o.update(func(r *Run) {
+		before = r.SaveError
+		if err != nil {
+			r.SaveError = err.Error()
+			return
+		}
+		r.Saved, r.SaveError = began, ""
+	})
+	switch {
+	case err != nil && err.Error() != before:
+		fmt.Fprintln(os.Stderr, time.Now().Format(time.RFC3339), "save:", err)
+	case err == nil && before != "":
+		fmt.Fprintln(os.Stderr, time.Now().Format(time.RFC3339), "save: its files are saved again")
+	}
+}
+
+func (o *owner) countSaves(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.saving += n
+}

@@ -1,0 +1,168 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/boxlite-go/boxlite/internal/engine"
+)
+
+// savingMachine counts its saves. Embedded methods are not called.
+type savingMachine struct {
+	engine.Machine
+
+	mu       sync.Mutex
+	activity uint64
+	saved    engine.Saved // what a save says
+	fails    error
+	saves    []time.Time
+}
+
+func (m *savingMachine) SaveDisk(context.Context) (engine.Saved, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.saves = append(m.saves, time.Now())
+	m.activity++ // what was stopped goes on
+	return m.saved, m.fails
+}
+
+func (m *savingMachine) Activity() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.activity
+}
+
+func (m *savingMachine) set(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+}
+
+// took returns when there were saves since began, in whole seconds, and
+// forgets them.
+func (m *savingMachine) took(began time.Time) []int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []int
+	for _, s := range m.saves {
+		out = append(out, int(s.Sub(began)/time.Second))
+	}
+	m.saves = nil
+	return out
+}
+
+// keep runs keepSaved for a box until the test is over.
+func keep(t *testing.T, m *savingMachine, spec Spec) *owner {
+	t.Helper()
+	spec.Dir = t.TempDir()
+	o := &owner{spec: spec, machine: m}
+	o.update(func(r *Run) { r.State = Running })
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { o.keepSaved(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return o
+}
+
+func TestSavedWhileSomethingRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &savingMachine{activity: 1}
+		o := keep(t, m, Spec{SaveInterval: 10 * time.Second})
+		began := time.Now()
+		for range 45 {
+			time.Sleep(time.Second)
+			m.set(func() { m.activity++ })
+		}
+		if got := m.took(began); len(got) != 4 || got[0] != 10 {
+			t.Errorf("saves of a busy box in 45 s: got at %v, want 4, the first after 10", got)
+		}
+		if run := o.state(); run.Saved.IsZero() || run.SaveError != "" {
+			t.Errorf("afterwards: got saved at %v, error %q, want a time, and none", run.Saved, run.SaveError)
+		}
+	})
+}
+
+func TestABoxAtRestIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &savingMachine{activity: 1, saved: engine.Saved{Unchanged: true}}
+		o := keep(t, m, Spec{SaveInterval: time.Second})
+		began := time.Now()
+		time.Sleep(confirm - time.Minute)
+		if got := m.took(began); len(got) != 1 || got[0] != 1 {
+			t.Errorf("saves of a box at rest: got at %v, want one, after 1", got)
+		}
+		if o.unsaved() {
+			t.Error("a box at rest counts as unsaved")
+		}
+		time.Sleep(2 * time.Minute)
+		if got := m.took(began); len(got) != 1 {
+			t.Errorf("saves to make sure, after %v: got at %v, want one", confirm, got)
+		}
+		m.set(func() { m.activity++ })
+		if !o.unsaved() {
+			t.Error("a box in which something has run counts as saved")
+		}
+		time.Sleep(2 * time.Second)
+		if got := m.took(began); len(got) != 1 {
+			t.Errorf("saves after something ran: got at %v, want one", got)
+		}
+	})
+}
+
+// TestSavesTakeATwentieth has a box that stands still for two seconds at each.
+func TestSavesTakeATwentieth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &savingMachine{activity: 1, saved: engine.Saved{Paused: 2 * time.Second}}
+		keep(t, m, Spec{SaveInterval: 10 * time.Second})
+		began := time.Now()
+		for range 100 {
+			time.Sleep(time.Second)
+			m.set(func() { m.activity++ })
+		}
+		if got := m.took(began); len(got) != 3 || got[1]-got[0] < 38 {
+			t.Errorf("saves in 100 s: got at %v, want 3, 38 s apart", got)
+		}
+	})
+}
+
+func TestFailedSaveIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &savingMachine{activity: 1, fails: errors.New("no space left on device")}
+		o := keep(t, m, Spec{SaveInterval: 10 * time.Second})
+		time.Sleep(25 * time.Second)
+		if got := m.took(time.Now()); len(got) != 2 {
+			t.Errorf("failing saves in 25 s: got %d, want 2: it is tried again", len(got))
+		}
+		if run, err := readRun(o.spec.Dir); err != nil || !strings.Contains(run.SaveError, "no space left") || !run.Saved.IsZero() {
+			t.Errorf("state after failed saves: got error %q, saved %v, %v, want the reason", run.SaveError, run.Saved, err)
+		}
+		m.set(func() { m.fails = nil })
+		time.Sleep(10 * time.Second)
+		if run := o.state(); run.SaveError != "" || run.Saved.IsZero() {
+			t.Errorf("state after a good save: got error %q, saved %v, want none, and a time", run.SaveError, run.Saved)
+		}
+	})
+}
+
+func TestNotSavedWhereNobodyWantsIt(t *testing.T) {
+	for name, spec := range map[string]Spec{
+		"off":         {SaveInterval: -1},
+		"auto-remove": {SaveInterval: time.Second, AutoRemove: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &savingMachine{activity: 1}
+				keep(t, m, spec)
+				time.Sleep(time.Minute)
+				if got := m.took(time.Now()); len(got) != 0 {
+					t.Errorf("got %d saves, want none", len(got))
+				}
+			})
+		})
+	}
+}
