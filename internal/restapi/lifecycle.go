@@ -94,7 +94,7 @@ func (l *lifecycle) settle(ctx context.Context, i boxlite.BoxInfo, now time.Time
 	t := termsOf(i.Options.Labels)
 	switch i.State {
 	case boxlite.StateRunning:
-		if t.stop == 0 || now.Sub(l.lastUse(i)) < time.Duration(t.stop)*time.Second {
+		if t.stop == 0 || now.Sub(l.lastUse(i, now)) < time.Duration(t.stop)*time.Second {
 			return nil
 		}
 		b, err := l.s.rt.Box(ctx, i.ID)
@@ -118,10 +118,10 @@ func (l *lifecycle) settle(ctx context.Context, i boxlite.BoxInfo, now time.Time
 
 // lastUse is when a running box was last used: now, while somebody follows a
 // command in it.
-func (l *lifecycle) lastUse(i boxlite.BoxInfo) time.Time {
+func (l *lifecycle) lastUse(i boxlite.BoxInfo, now time.Time) time.Time {
 	for _, x := range l.s.sessions.of(i.ID) {
 		if !x.idle() {
-			return time.Now()
+			return now
 		}
 	}
 	l.mu.Lock()

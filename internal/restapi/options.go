@@ -24,10 +24,10 @@ func (s *Server) options(ctx context.Context, req *createRequest) (boxlite.BoxOp
 		Labels: maps.Clone(req.Labels),
 	}
 	if req.RootfsPath != "" {
-		if err := s.hostPath(ctx, "rootfs_path", req.RootfsPath); err != nil {
+		var err error
+		if o.Rootfs, err = s.hostPath(ctx, "rootfs_path", req.RootfsPath); err != nil {
 			return o, err
 		}
-		o.Rootfs = req.RootfsPath
 	}
 	if err := lifetimes(&o, req); err != nil {
 		return o, err
@@ -48,14 +48,14 @@ func (s *Server) options(ctx context.Context, req *createRequest) (boxlite.BoxOp
 	if o.Security, err = s.security(ctx, security); err != nil {
 		return o, err
 	}
+	if o.Volumes, err = s.volumes(ctx, req.Volumes); err != nil {
+		return o, err
+	}
 	return o, s.connect(req, &o)
 }
 
-// connect refuses what this server cannot do about networks and volumes.
+// connect refuses what this server cannot do about networks.
 func (s *Server) connect(req *createRequest, _ *boxlite.BoxOptions) error {
-	if len(req.Volumes) > 0 {
-		return httpapi.Unsupported.Errorf("volumes: this server has none")
-	}
 	if len(req.Secrets) > 0 {
 		return httpapi.Unsupported.Errorf("secrets: this server has none")
 	}
@@ -114,24 +114,29 @@ func label(o *boxlite.BoxOptions, key, value string) {
 	o.Labels[key] = value
 }
 
-// hostPath tells whether a client may name a path of the host.
-func (s *Server) hostPath(ctx context.Context, field, path string) error {
+// hostPath checks a path of the host that a client names, and returns it with
+// symbolic links resolved: what was checked is what is used.
+func (s *Server) hostPath(ctx context.Context, field, path string) (string, error) {
 	if httpapi.Local(ctx) {
-		return nil
+		return path, nil
 	}
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return httpapi.InvalidArgument.Errorf("%s %q: give a clean absolute path", field, path)
+		return "", httpapi.InvalidArgument.Errorf("%s %q: give a clean absolute path", field, path)
 	}
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		real = "" // what it says of the host is none of the client's business
-	}
-	for _, dir := range s.cfg.Host.Dirs {
-		if dir, err := filepath.EvalSymlinks(dir); err == nil && real != "" && (real == dir || strings.HasPrefix(real, strings.TrimSuffix(dir, "/")+"/")) {
-			return nil
+	// That a path is not there is none of the client's business elsewhere.
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		for _, dir := range s.cfg.Host.Dirs {
+			if dir, err := filepath.EvalSymlinks(dir); err == nil && within(target, dir) {
+				return target, nil
+			}
 		}
 	}
-	return httpapi.Forbidden.Errorf("%s %q: not below a directory that the server was told to share (--allow-host-dir)", field, path)
+	return "", httpapi.Forbidden.Errorf("%s %q: not in a directory that the server was told to share (--allow-host-dir)", field, path)
+}
+
+// within tells whether a path is a directory or below it. Both are clean.
+func within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // security puts together a preset and what replaces its limits.

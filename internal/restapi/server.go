@@ -202,6 +202,11 @@ func (s *Server) routes() []httpapi.Route {
 		{Pattern: "POST /v1/boxes/{id}/executions/{eid}/signal", Scope: "box:exec", Handle: s.signal},
 		{Pattern: "POST /v1/boxes/{id}/executions/{eid}/resize", Scope: "box:exec", Handle: s.resize},
 
+		{Pattern: "POST /v1/volumes", Scope: "volume:write", Handle: s.createVolume},
+		{Pattern: "GET /v1/volumes", Scope: "volume:read", Handle: s.listVolumes},
+		{Pattern: "GET /v1/volumes/{id}", Scope: "volume:read", Handle: s.getVolume},
+		{Pattern: "DELETE /v1/volumes/{id}", Scope: "volume:delete", Handle: s.removeVolume},
+
 		{Pattern: "POST /v1/images/pull", Scope: "image:write", Handle: s.pullImage},
 		{Pattern: "GET /v1/images", Scope: "image:read", Handle: s.listImages},
 		{Pattern: "GET /v1/images/{ref...}", Scope: "image:read", Handle: s.getImage}, // HEAD too

@@ -44,7 +44,9 @@ type socket struct {
 	cancel context.CancelFunc
 	ready  chan struct{} // closed when conn is set
 	busy   atomic.Bool   // input waits for the command, so pongs are not seen
-	away   atomic.Bool   // the server ends
+	sent   atomic.Int64  // frames the client's side has taken
+	away   chan struct{} // closed when the server ends
+	leave  sync.Once     // closes away
 
 	mu   sync.Mutex // of what is sent
 	buf  []byte
@@ -54,7 +56,7 @@ type socket struct {
 }
 
 func newSocket(s *Server, b *boxlite.Box, x *session, o wish) *socket {
-	k := &socket{s: s, b: b, x: x, wish: o, ready: make(chan struct{})}
+	k := &socket{s: s, b: b, x: x, wish: o, ready: make(chan struct{}), away: make(chan struct{})}
 	k.ctx, k.cancel = context.WithCancel(s.ctx)
 	return k
 }
@@ -81,14 +83,14 @@ func (k *socket) serve(conn *websocket.Conn, f *follower) {
 			x = k.x.result()
 		}
 		k.finish(x)
+	case <-k.away:
+		f.letGo()
+		_ = conn.Close(websocket.StatusGoingAway, "the server is shutting down")
 	case <-k.ctx.Done():
 		if k.busy.Load() {
 			f.letGo() // so that the write of input ends, which waits for the command
 		} else {
 			k.parkOrDrop(f)
-		}
-		if k.away.Load() {
-			_ = conn.Close(websocket.StatusGoingAway, "the server is shutting down")
 		}
 	}
 }
@@ -145,10 +147,7 @@ func (k *socket) finish(x *exit) {
 }
 
 // goAway ends the socket because the server ends.
-func (k *socket) goAway() {
-	k.away.Store(true)
-	k.cancel()
-}
+func (k *socket) goAway() { k.leave.Do(func() { close(k.away) }) }
 
 // ping sees to it that a dead line is noticed, and that proxies keep a silent
 // one.
@@ -162,9 +161,12 @@ func (k *socket) ping() {
 				continue
 			}
 			ctx, cancel := context.WithTimeout(k.ctx, pingTimeout)
+			before := k.sent.Load()
 			err := k.conn.Ping(ctx)
 			cancel()
-			if err != nil && !k.busy.Load() {
+			// The answer of a slow client comes after all that was sent before
+			// the question; that it takes output is a sign of life too.
+			if err != nil && !k.busy.Load() && k.sent.Load() == before {
 				k.cancel()
 				return
 			}
@@ -355,8 +357,10 @@ func (k *socket) writeLocked(t websocket.MessageType, p []byte) error {
 	if err != nil {
 		k.dead = true
 		k.cancel()
+		return err
 	}
-	return err
+	k.sent.Add(1)
+	return nil
 }
 
 // gapFrame says that output is no longer kept.

@@ -1,0 +1,484 @@
+package restapi
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/httpapi"
+)
+
+// TestBadInput: what makes no sense is answered with status, code, and a
+// message that names field and reason.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	b := x.box(`"name":"taken"`)
+	box := "/v1/boxes/" + b
+	id := x.exec(b, "sleep 1000")
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+		code, message      string
+	}{
+		{"POST", "/v1/boxes", `{"imgae":"x"}`, 400, "invalid_argument", `unknown field "imgae"`},
+		{"POST", "/v1/boxes", `{"cpus":"two"}`, 400, "invalid_argument", "cpus: got a JSON string"},
+		{"POST", "/v1/boxes", `{"cpus":1000}`, 400, "invalid_argument", "cpus 1000"},
+		{"POST", "/v1/boxes", `{"memory_mib":1}`, 400, "invalid_argument", "memory 1 MiB"},
+		{"POST", "/v1/boxes", `{"memory_mib":1000000000}`, 400, "invalid_argument", "memory_mib 1000000000"},
+		{"POST", "/v1/boxes", `{"disk_size_gb":-1}`, 400, "invalid_argument", "disk size -1"},
+		{"POST", "/v1/boxes", `{"name":"../x"}`, 400, "invalid_argument", `name "../x"`},
+		{"POST", "/v1/boxes", `{"image":"UPPER case"}`, 400, "invalid_argument", "UPPER case"},
+		{"POST", "/v1/boxes", `{"image":"a","rootfs_path":"/x"}`, 403, "permission_denied", "rootfs_path"},
+		{"POST", "/v1/boxes", `{"working_dir":"here"}`, 400, "invalid_argument", `working directory "here"`},
+		{"POST", "/v1/boxes", `{"env":{"":"x"}}`, 400, "invalid_argument", `environment "=x"`},
+		{"POST", "/v1/boxes", `{"name":"taken"}`, 409, "already_exists", "taken"},
+		{"POST", "/v1/boxes", `{"auto_stop":-1}`, 400, "invalid_argument", "auto_stop -1"},
+		{"POST", "/v1/boxes", `{"labels":{"boxlite.rest/auto-stop":"1"}}`, 400, "invalid_argument", "server's own"},
+		{"POST", "/v1/boxes", `{"security":{"preset":"loose"}}`, 400, "invalid_argument", "security.preset"},
+		{"POST", "/v1/boxes", `{"security":{"max_processes":-1}}`, 400, "invalid_argument", "max processes -1"},
+		{"POST", "/v1/boxes", `{"security":{"reduced_isolation":true}}`, 403, "permission_denied", "allow-reduced-isolation"},
+		{"POST", "/v1/boxes", `{"security":{},"advanced":{"security":{}}}`, 400, "invalid_argument", "give one"},
+		{"POST", "/v1/boxes", `{"advanced":{"capabilities":{"add":["ALL"]}}}`, 400, "unsupported", "capabilities"},
+		{"POST", "/v1/boxes", `{"volumes":[{"guest_path":"/x"}]}`, 400, "invalid_argument", "give one of managed_volume and host_path"},
+		{"POST", "/v1/boxes", `{"volumes":[{"host_path":"/etc","guest_path":"/x"}]}`, 403, "permission_denied", "volumes.host_path"},
+		{"POST", "/v1/boxes", `{"volumes":[{"host_path":"/etc/../etc","guest_path":"/x"}]}`, 400, "invalid_argument", "clean absolute"},
+		{"POST", "/v1/boxes", `{"network":{"outbound":{"mode":"enabled"},"mode":"enabled"}}`, 400, "invalid_argument", "not both"},
+		{"POST", "/v1/boxes", `{"network":{"inbound":{"mode":"open"}}}`, 400, "invalid_argument", "network.inbound.mode"},
+		{"GET", "/v1/boxes?pageSize=0", "", 400, "invalid_argument", "pageSize"},
+		{"GET", "/v1/boxes?pageToken=nosuch", "", 400, "invalid_argument", "pageToken"},
+		{"GET", "/v1/boxes?status=happy", "", 400, "invalid_argument", "status"},
+		{"GET", "/v1/boxes/nosuch", "", 404, "not_found", `no box "nosuch"`},
+		{"GET", "/v1/boxes/..%2F..%2Fetc%2Fpasswd", "", 404, "not_found", "no box"},
+		{"GET", "/v1/boxes/%00", "", 404, "not_found", "no box"},
+		{"GET", "/v1/boxes/" + strings.Repeat("x", 5000), "", 404, "not_found", "no box"},
+		{"DELETE", box, "", 409, "invalid_state", "running"},
+		{"DELETE", box + "?force=perhaps", "", 400, "invalid_argument", "force"},
+		{"POST", box + "/stop", `{"timeout_seconds":-1}`, 400, "invalid_argument", "timeout_seconds"},
+		{"POST", box + "/exec", `{}`, 400, "invalid_argument", "command: is missing"},
+		{"POST", box + "/exec", `{"command":"/no/such/program"}`, 422, "execution_failed", "/no/such/program"},
+		{"POST", box + "/exec", `{"command":"true","working_dir":"/no/such/dir"}`, 400, "invalid_argument", "/no/such/dir"},
+		{"POST", box + "/exec", `{"command":"true","timeout_seconds":0.01}`, 400, "invalid_argument", "timeout_seconds 0.01"},
+		{"POST", box + "/exec", `{"command":"true","timeout_seconds":1e300}`, 400, "invalid_argument", "timeout_seconds"},
+		{"POST", box + "/exec", `{"command":"a\u0000b"}`, 400, "invalid_argument", "zero byte"},
+		{"POST", box + "/exec", `{"command":"true","arg":[]}`, 400, "invalid_argument", `unknown field "arg"`},
+		{"GET", box + "/executions/nosuch", "", 404, "not_found", `no execution "nosuch"`},
+		{"GET", box + "/executions/..%2Fx", "", 404, "not_found", "no execution"},
+		{"POST", box + "/executions/" + id + "/signal", `{"signal":11}`, 400, "invalid_argument", "signal 11"},
+		{"POST", box + "/executions/" + id + "/resize", `{"cols":0,"rows":1}`, 400, "invalid_argument", "cols 0"},
+		{"POST", box + "/executions/" + id + "/resize", `{"cols":1,"rows":1}`, 400, "invalid_argument", "terminal"},
+		{"GET", box + "/files", "", 400, "invalid_argument", "path: is missing"},
+		{"GET", box + "/files?path=/no/such/file", "", 404, "not_found", "/no/such/file"},
+		{"PUT", box + "/files?path=/x", "text", 400, "invalid_argument", "Content-Type"},
+		{"GET", "/v1/images/nosuch:image", "", 404, "not_found", "nosuch"},
+		{"POST", "/v1/images/pull", `{"reference":"127.0.0.1:1/x"}`, 503, "network_unavailable", "127.0.0.1:1"},
+		{"POST", "/v1/images/pull", `{}`, 400, "invalid_argument", "reference: is missing"},
+		{"GET", "/v1/volumes/nosuch", "", 404, "not_found", `no volume "nosuch"`},
+		{"POST", "/v1/volumes", `{"name":"../x"}`, 400, "invalid_argument", "../x"},
+		{"GET", "/v2/boxes", "", 404, "not_found", "/v2/boxes"},
+		{"PATCH", box, "", 405, "invalid_argument", "PATCH"},
+	} {
+		a := x.do(tt.method, tt.path, tt.body)
+		code, message := a.fault()
+		if a.status != tt.status || code != tt.code || !strings.Contains(message, tt.message) {
+			t.Errorf("%s %.80s %s: got %d %s %q, want %d %s %q", tt.method, tt.path, tt.body, a.status, code, message, tt.status, tt.code, tt.message)
+		}
+	}
+}
+
+func TestListPagesAndFilter(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	var ids []string
+	for range 5 {
+		ids = append(ids, x.box())
+	}
+	want[boxReply](x, 200, "POST", "/v1/boxes/"+ids[2]+"/start", "")
+	var got []string
+	token := ""
+	for range 3 {
+		l := want[listReply](x, 200, "GET", "/v1/boxes?pageSize=2&pageToken="+token, "")
+		for _, b := range l.Boxes {
+			got = append(got, b.BoxID)
+		}
+		token = l.NextPageToken
+	}
+	if fmt.Sprint(got) != fmt.Sprint(ids) || token != "" {
+		t.Errorf("pages: got %v and token %q, want %v", got, token, ids)
+	}
+	if l := want[listReply](x, 200, "GET", "/v1/boxes?status=running", ""); len(l.Boxes) != 1 || l.Boxes[0].BoxID != ids[2] {
+		t.Errorf("running: got %+v", l)
+	}
+	if a := x.do("HEAD", "/v1/boxes/"+ids[0], ""); a.status != 204 {
+		t.Errorf("HEAD: got %v, want 204", a)
+	}
+	if a := x.do("HEAD", "/v1/boxes/nosuch", ""); a.status != 404 {
+		t.Errorf("HEAD of none: got %v, want 404", a)
+	}
+}
+
+// TestIdempotencyKey: the same request twice makes one box.
+func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	body := fmt.Sprintf(`{"image":%q}`, image)
+	ids := make([]string, 8)
+	var wg sync.WaitGroup
+	for i := range ids {
+		wg.Go(func() {
+			a := x.do("POST", "/v1/boxes", body, "Idempotency-Key", "one")
+			var b boxReply
+			_ = json.Unmarshal(a.body, &b)
+			ids[i] = b.BoxID
+		})
+	}
+	wg.Wait()
+	for _, id := range ids {
+		if id == "" || id != ids[0] {
+			t.Fatalf("got %v, want one box", ids)
+		}
+	}
+	if a := x.do("POST", "/v1/boxes", `{"image":"other"}`, "Idempotency-Key", "one"); a.status != 400 {
+		t.Errorf("another body: got %v, want 400", a)
+	}
+	if a := x.do("POST", "/v1/boxes", `{"cpus":-1}`, "Idempotency-Key", "two"); a.status != 400 {
+		t.Errorf("bad: got %v", a)
+	}
+	if a := x.do("POST", "/v1/boxes", body, "Idempotency-Key", "two"); a.status != 201 || a.header.Get("Location") == "" {
+		t.Errorf("after a failure: got %v, want 201", a)
+	}
+}
+
+// TestBounds: beyond what the server takes on it says 429 and when to come
+// back, and takes on more when there is room.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	refused := func(t *testing.T, a answer, about string) {
+		t.Helper()
+		if code, msg := a.fault(); a.status != 429 || code != "resource_exhausted" || a.header.Get("Retry-After") == "" || !strings.Contains(msg, about) {
+			t.Errorf("got %v, Retry-After %q; want 429 about %s", a, a.header.Get("Retry-After"), about)
+		}
+	}
+	t.Run("boxes", func(t *testing.T) {
+		x := newSite(t, Config{Limits: Limits{Boxes: 2}})
+		first := x.box()
+		x.box()
+		refused(t, x.do("POST", "/v1/boxes", `{"image":"a"}`), "2 boxes")
+		want[any](x, 204, "DELETE", "/v1/boxes/"+first, "")
+		x.box()
+	})
+	t.Run("running", func(t *testing.T) {
+		x := newSite(t, Config{Limits: Limits{Running: 1}})
+		a, b := x.box(), x.box()
+		want[boxReply](x, 200, "POST", "/v1/boxes/"+a+"/start", "")
+		refused(t, x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`), "1 boxes run")
+		want[boxReply](x, 200, "POST", "/v1/boxes/"+a+"/stop", "")
+		want[execReply](x, 201, "POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`)
+	})
+	t.Run("memory", func(t *testing.T) {
+		x := newSite(t, Config{Limits: Limits{MemoryMiB: 700}})
+		a, b := x.box(`"memory_mib":400`), x.box(`"memory_mib":400`)
+		want[boxReply](x, 200, "POST", "/v1/boxes/"+a+"/start", "")
+		refused(t, x.do("POST", "/v1/boxes/"+b+"/start", ""), "400 MiB are promised")
+		// One that another program stops makes room too.
+		box, err := x.rt.Box(t.Context(), a)
+		if err == nil {
+			err = box.Stop(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[boxReply](x, 200, "POST", "/v1/boxes/"+b+"/start", "")
+	})
+	t.Run("executions", func(t *testing.T) {
+		x := newSite(t, Config{Limits: Limits{Executions: 1}})
+		b := x.box()
+		c := x.attach(b, x.exec(b, "read a"), "")
+		refused(t, x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`), "1 commands run")
+		c.conn.CloseNow()
+		want[boxReply](x, 200, "POST", "/v1/boxes/"+b+"/stop", "")
+		for {
+			if a := x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`); a.status == 201 {
+				break
+			} else if a.status != 429 {
+				t.Fatalf("after the end: got %v", a)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+}
+
+// TestManyStarts: boxes that start at once take turns, and all start.
+func TestManyStarts(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{Limits: Limits{Starts: 2}})
+	var wg sync.WaitGroup
+	for range 10 {
+		id := x.box()
+		wg.Go(func() {
+			if a := x.do("POST", "/v1/boxes/"+id+"/start", ""); a.status != 200 {
+				t.Errorf("start: got %v", a)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{Limits: Limits{Upload: 1 << 20}})
+	b := x.box()
+	files := "/v1/boxes/" + b + "/files?path=/files"
+	const text = "0123456789"
+	if a := x.do("PUT", files+"/deep/file&mode=600", text, "Content-Type", typeRaw); a.status != 204 {
+		t.Fatalf("raw: got %v", a)
+	}
+	a := x.do("GET", files+"/deep/file", "", "Accept", typeRaw)
+	if string(a.body) != text || a.header.Get("X-Boxlite-Mode") != "600" || a.header.Get("Content-Length") != "10" {
+		t.Errorf("raw: got %v, mode %s", a, a.header.Get("X-Boxlite-Mode"))
+	}
+	etag := a.header.Get("ETag")
+	if a := x.do("GET", files+"/deep/file", "", "Accept", typeRaw, "If-None-Match", etag); a.status != 304 {
+		t.Errorf("not changed: got %v, want 304", a)
+	}
+	for rng, want := range map[string]string{"bytes=3-5": "345", "bytes=-2": "89", "bytes=8-": "89", "bytes=0-0": "0"} {
+		if a := x.do("GET", files+"/deep/file", "", "Accept", typeRaw, "Range", rng, "If-Range", etag); a.status != 206 || string(a.body) != want {
+			t.Errorf("%s: got %v, want 206 %q", rng, a, want)
+		}
+	}
+	if a := x.do("GET", files+"/deep/file", "", "Accept", typeRaw, "Range", "bytes=3-5", "If-Range", `"other"`); a.status != 200 || string(a.body) != text {
+		t.Errorf("range of another version: got %v, want all", a)
+	}
+	if a := x.do("GET", files+"/deep/file", "", "Accept", typeRaw, "Range", "bytes=50-"); a.status != 416 {
+		t.Errorf("range past the end: got %v, want 416", a)
+	}
+	if a := x.do("GET", files+"/deep", "", "Accept", typeRaw); a.status != 400 {
+		t.Errorf("a directory as a file: got %v, want 400", a)
+	}
+	for _, to := range []string{"/deep", "/deep/", "/new/"} {
+		if a := x.do("PUT", files+to, text, "Content-Type", typeRaw); a.status != 400 {
+			t.Errorf("a file as the directory %s: got %v, want 400", to, a)
+		}
+	}
+	if a := x.do("PUT", files+"/deep/file&overwrite=false", text, "Content-Type", typeRaw); a.status != 409 {
+		t.Errorf("overwrite=false: got %v, want 409", a)
+	}
+	if a := x.do("PUT", files+"/big", strings.Repeat("x", 1<<20+1), "Content-Type", typeRaw); a.status != 413 {
+		t.Errorf("too large: got %v, want 413", a)
+	}
+	if a := x.do("PUT", files+"/bad", "no archive, but long enough to be taken for a header of one?"+strings.Repeat("?", 1000), "Content-Type", typeTar); a.status != 400 {
+		t.Errorf("no archive: got %v, want 400", a)
+	}
+}
+
+// TestTarLandsWhereAsked: a single file becomes the path, several go below it,
+// and never into something in between.
+func TestTarLandsWhereAsked(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	b := x.box()
+	pack := func(names ...string) string {
+		var buf bytes.Buffer
+		w := tar.NewWriter(&buf)
+		for _, n := range names {
+			h := &tar.Header{Typeflag: tar.TypeReg, Name: n, Mode: 0o644, Size: int64(len(n))}
+			if strings.HasSuffix(n, "/") {
+				h.Typeflag, h.Size, h.Mode = tar.TypeDir, 0, 0o755
+			}
+			if err := w.WriteHeader(h); err != nil {
+				t.Fatal(err)
+			}
+			if h.Size > 0 {
+				_, _ = io.WriteString(w, n)
+			}
+		}
+		w.Close()
+		return buf.String()
+	}
+	for _, tt := range []struct {
+		name, path string
+		entries    []string
+		file, want string
+	}{
+		{"one file becomes the path", "/t1/renamed", []string{"a"}, "/t1/renamed", "a"},
+		{"one file below a directory", "/t2/dir/", []string{"a"}, "/t2/dir/a", "a"},
+		{"several below the path", "/t3/dir", []string{"a", "b"}, "/t3/dir/b", "b"},
+		{"a tree below the path", "/t4/dir", []string{"./", "./sub/", "./sub/c"}, "/t4/dir/sub/c", "./sub/c"},
+		{"a relative path", "t5/x", []string{"a"}, "/t5/x", "a"},
+	} {
+		if a := x.do("PUT", "/v1/boxes/"+b+"/files?path="+tt.path, pack(tt.entries...), "Content-Type", typeTar); a.status != 204 {
+			t.Errorf("%s: got %v", tt.name, a)
+		}
+		if a := x.do("GET", "/v1/boxes/"+b+"/files?path="+tt.file, "", "Accept", typeRaw); string(a.body) != tt.want {
+			t.Errorf("%s: %s: got %v, want %q", tt.name, tt.file, a, tt.want)
+		}
+	}
+	for _, evil := range []string{"../out", "/abs", "a/../../out"} {
+		if a := x.do("PUT", "/v1/boxes/"+b+"/files?path=/evil/", pack(evil), "Content-Type", typeTar); a.status != 400 {
+			t.Errorf("entry %q: got %v, want 400", evil, a)
+		}
+	}
+	names := []string{}
+	a := x.do("GET", "/v1/boxes/"+b+"/files?path=/t3/dir", "", "Accept", typeTar)
+	for r := tar.NewReader(bytes.NewReader(a.body)); ; {
+		h, err := r.Next()
+		if err != nil {
+			break
+		}
+		names = append(names, h.Name)
+	}
+	if got := strings.Join(names, " "); got != "dir/ dir/a dir/b" && got != "dir/ dir/b dir/a" {
+		t.Errorf("archive: got %s", got)
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	t.Parallel()
+	shared := t.TempDir()
+	if err := os.Symlink("/etc", filepath.Join(shared, "link")); err != nil {
+		t.Fatal(err)
+	}
+	x := newSite(t, Config{Host: HostPolicy{Dirs: []string{shared}}})
+	v := want[volumeReply](x, 201, "POST", "/v1/volumes", `{"name":"data"}`)
+	if v.ID != "data" || v.State != "ready" {
+		t.Errorf("got %+v", v)
+	}
+	b := x.box(`"volumes":[{"managed_volume":"data","guest_path":"/data"}]`)
+	if l := want[volumesReply](x, 200, "GET", "/v1/volumes", ""); len(l.Volumes) != 1 || len(l.Volumes[0].Boxes) != 1 {
+		t.Errorf("list: got %+v", l)
+	}
+	if a := x.do("DELETE", "/v1/volumes/data", ""); a.status != 409 {
+		t.Errorf("in use: got %v, want 409", a)
+	}
+	want[any](x, 204, "DELETE", "/v1/boxes/"+b, "")
+	want[any](x, 204, "DELETE", "/v1/volumes/data", "")
+	want[any](x, 204, "DELETE", "/v1/volumes/data?force=true", "")
+	if a := x.do("POST", "/v1/boxes", fmt.Sprintf(`{"image":%q,"volumes":[{"host_path":%q,"guest_path":"/x"}]}`, image, filepath.Join(shared, "link"))); a.status != 403 {
+		t.Errorf("a link that leads out: got %v, want 403", a)
+	}
+	x.box(fmt.Sprintf(`"volumes":[{"host_path":%q,"guest_path":"/x","read_only":true}]`, shared))
+}
+
+// TestLifetimes: a box that idles is stopped, one that was stopped long enough
+// is removed, and one in use is left alone.
+func TestLifetimes(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	idle, used, kept := x.box(`"auto_stop":60,"auto_delete":100`), x.box(`"auto_stop":60`), x.box()
+	for _, id := range []string{idle, used, kept} {
+		want[boxReply](x, 200, "POST", "/v1/boxes/"+id+"/start", "")
+	}
+	x.attach(used, x.exec(used, "read a"), "")
+	status := func(id string) string {
+		a := x.do("GET", "/v1/boxes/"+id, "")
+		var b boxReply
+		_ = json.Unmarshal(a.body, &b)
+		return b.Status
+	}
+	look := func(after time.Duration) { x.s.life.sweep(t.Context(), time.Now().Add(after)) }
+	look(50 * time.Second)
+	if got := status(idle); got != "running" {
+		t.Errorf("before its time: got %s, want running", got)
+	}
+	look(100 * time.Second)
+	if got := [3]string{status(idle), status(used), status(kept)}; got != [3]string{"stopped", "running", "running"} {
+		t.Errorf("idle, used, without terms: got %v", got)
+	}
+	look(time.Hour)
+	if got := [2]string{status(idle), status(kept)}; got != [2]string{"", "running"} {
+		t.Errorf("an hour later: got %v", got)
+	}
+	b := x.box(`"auto_resume":false`)
+	x.exec(b, "true")
+	want[boxReply](x, 200, "POST", "/v1/boxes/"+b+"/stop", "")
+	if a := x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`); a.status != 409 {
+		t.Errorf("exec in a stopped box that may not resume: got %v, want 409", a)
+	}
+}
+
+// TestDrain: at its end the server stops the boxes that would end with it and
+// keeps their files; detached ones go on.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	attached, detached := x.box(), x.box(`"detach":true`)
+	for _, id := range []string{attached, detached} {
+		x.attach(id, x.exec(id, "true"), "").exit(0)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	x.s.Drain(ctx)
+	if a := x.do("GET", "/readyz", ""); a.status != 503 {
+		t.Errorf("readyz: got %v, want 503", a)
+	}
+	if a := x.do("POST", "/v1/boxes", `{}`); a.status != 503 || a.header.Get("Retry-After") == "" {
+		t.Errorf("create: got %v, want 503", a)
+	}
+	for id, want := range map[string]boxlite.State{attached: boxlite.StateStopped, detached: boxlite.StateRunning} {
+		b, err := x.rt.Box(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := b.Info(t.Context()); err != nil || info.State != want {
+			t.Errorf("got %s, %v, want %s", info.State, err, want)
+		}
+	}
+}
+
+func TestSystem(t *testing.T) {
+	t.Parallel()
+	keys := &httpapi.Keys{}
+	if err := keys.Load("the-key-0123456789", ""); err != nil {
+		t.Fatal(err)
+	}
+	x := newSite(t, Config{Keys: keys, PathPrefix: "acme/team"})
+	for _, open := range []string{"/healthz", "/readyz", "/v1/config"} {
+		if a := x.do("GET", open, ""); a.status != 200 {
+			t.Errorf("%s without a key: got %v, want 200", open, a)
+		}
+	}
+	c := want[configReply](x, 200, "GET", "/v1/config", "")
+	if c.Capabilities["tty_enabled"] != true || len(c.Extensions) == 0 {
+		t.Errorf("config: got %+v", c)
+	}
+	auth := []string{"Authorization", "Bearer the-key-0123456789"}
+	if a := x.do("GET", "/v1/me", ""); a.status != 401 {
+		t.Errorf("me without a key: got %v, want 401", a)
+	}
+	if me := want[meReply](x, 200, "GET", "/v1/me", "", auth...); me.Sub != "default" || len(me.Scopes) == 0 || *me.PathPrefix != "acme/team" {
+		t.Errorf("me: got %+v", me)
+	}
+	for _, path := range []string{"/v1/boxes", "/v1/default/boxes", "/v1/acme/team/boxes"} {
+		want[listReply](x, 200, "GET", path, "", auth...)
+	}
+	if a := x.do("GET", "/metrics", "", auth...); a.status != 200 || !strings.Contains(string(a.body), `boxlite_http_request_duration_seconds_count{route="GET /v1/boxes",status="200"} 3`) {
+		t.Errorf("metrics: got %s", a.body)
+	}
+}
+
+// TestClientThatHangsUp: a listener that closes leaves nothing behind.
+func TestClientThatHangsUp(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(x.http.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "POST /v1/boxes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
+	conn.Close()
+	if a := x.do("GET", "/healthz", ""); a.status != http.StatusOK {
+		t.Errorf("got %v", a)
+	}
+}
