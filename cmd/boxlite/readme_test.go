@@ -14,8 +14,12 @@ const imagesEnv = "BOXLITE_TEST_IMAGES"
 
 var exampleRE = regexp.MustCompile("(?s)<!-- run -->\n```sh\n(.*?)```")
 
-// TestReadmeExamplesRun runs the examples of the README that are marked for
-// it, in real boxes, each block in a directory of its own.
+// documents have examples.
+var documents = []string{"README.md", "docs/network.md"}
+
+// TestReadmeExamplesRun runs the examples of documents that are marked for it,
+// in real boxes, each block in a directory of its own, without the boxes of the
+// one before.
 func TestReadmeExamplesRun(t *testing.T) {
 	on(t, func(t *testing.T, engine string) {
 		if engine != "gvisor" {
@@ -30,19 +34,27 @@ func testReadme(t *testing.T, engine string) {
 	if dir == "" {
 		t.Skipf("needs images: make images, and %s", imagesEnv)
 	}
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range documents {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("..", "..", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			runExamples(t, engine, dir, text)
+		})
 	}
-	blocks := exampleRE.FindAllSubmatch(readme, -1)
+}
+
+func runExamples(t *testing.T, engine, dir string, text []byte) {
+	blocks := exampleRE.FindAllSubmatch(text, -1)
 	if len(blocks) == 0 {
-		t.Fatal("README.md has no examples marked <!-- run -->")
+		t.Fatal("no examples are marked <!-- run -->")
 	}
 	env := home(t, engine)
 	for ref, file := range map[string]string{
-		"python:slim": "python-slim.tar", "node:alpine": "node-alpine.tar", "alpine:latest": "alpine.tar",
+		"python:slim": "python-slim.tar", "node:alpine": "node-alpine.tar", "alpine": "alpine.tar",
 	} {
-		if bytes.Contains(bytes.Join(exampleRE.FindAll(readme, -1), nil), []byte(ref)) {
+		if bytes.Contains(bytes.Join(exampleRE.FindAll(text, -1), nil), []byte(" "+ref)) {
 			run(t, env, "load", "-i", filepath.Join(dir, file))
 		}
 	}
@@ -52,5 +64,6 @@ func testReadme(t *testing.T, engine string) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
+		run(t, env, "rm", "--force", "--all")
 	}
 }
