@@ -52,10 +52,11 @@ func spawn(cmd *exec.Cmd, around func(start func() error) error) (*process, erro
 	return p, nil
 }
 
-// words keeps the last of what a process said. It is safe for concurrent use.
+// words keeps the first of what a process said, which in a Go panic is what it
+// is about. It is safe for concurrent use.
 type words struct {
 	mu   sync.Mutex
-	tail []byte
+	head []byte
 }
 
 // maxWords bounds what is kept of a process that may be hostile; a Go panic's
@@ -66,10 +67,7 @@ const maxWords = 8 << 10
 func (w *words) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.tail = append(w.tail, b...)
-	if over := len(w.tail) - maxWords; over > 0 {
-		w.tail = append(w.tail[:0], w.tail[over:]...)
-	}
+	w.head = append(w.head, b[:min(len(b), maxWords-len(w.head))]...)
 	return len(b), nil
 }
 
@@ -77,7 +75,7 @@ func (w *words) Write(b []byte) (int, error) {
 func (w *words) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := strings.ToValidUTF8(string(w.tail), "?")
+	s := strings.ToValidUTF8(string(w.head), "?")
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' || r == 0x7f {
 			return ' '
