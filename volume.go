@@ -20,7 +20,8 @@ import (
 // what the box does afterwards leads nowhere else. In the box all files of a
 // volume belong to root, and on the host what the box makes belongs to the user
 // who runs boxlite; a change of owner is accepted and ignored. Sockets, devices
-// and FIFOs of the host cannot be used. File locks hold within a box only.
+// and FIFOs of the host cannot be used. File locks hold within a box only. What
+// a box writes to a volume does not count against its disk size.
 type Volume struct {
 	// Host is an absolute path. It must exist when the box is created, and
 	// when it starts.

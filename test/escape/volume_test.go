@@ -179,24 +179,40 @@ func TestRacesDoNotLeadOutOfAVolume(t *testing.T) {
 			b := boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Python, Volumes: []boxlite.Volume{
 				{Host: dir, Guest: "/v"}, {Host: filepath.Join(dir, "a"), Guest: "/v/a"}, {Host: dir, Guest: "/w"},
 			}})
-			c := b.Command(t.Context(), "python3", "-", race, outside)
-			c.Stdin = strings.NewReader(races)
-			c.Timeout = raceTime()
-			out, err := c.Output()
-			if exit, ok := errors.AsType[*boxlite.ExitError](err); !ok || exit.Cause != boxlite.CauseTimeout {
-				t.Errorf("the races: got %v, want them to run until they are stopped", err)
-			}
-			if len(out) > 0 {
-				t.Errorf("the box has read the canary: %s", out)
-			}
+			raceFor(t, b, raceTime(), race, outside)
 			if after := everything(t, outside); after != before {
 				t.Errorf("outside of the volume: got\n%swant\n%s", after, before)
 			}
 			if names, err := os.ReadDir(top); err != nil || len(names) != 2 {
 				t.Errorf("beside the volume: got %v, %v, want nothing new", names, err)
 			}
-			t.Logf("rounds of each loop: %s", strings.Fields(boxtest.Sh(t, b, "cd /tmp; for f in *; do echo $f $(cat $f); done")))
 		})
+	}
+}
+
+// raceFor runs a race until its time is up. When one name is made and removed
+// through several mounts at once, gVisor's kernel may come upon a state that it
+// takes for impossible, and end its box. That harms nobody else; the race goes
+// on in the box started again.
+func raceFor(t *testing.T, b *boxlite.Box, d time.Duration, race, outside string) {
+	t.Helper()
+	for end := time.Now().Add(d); time.Until(end) > 0; {
+		c := b.Command(t.Context(), "python3", "-", race, outside)
+		c.Stdin = strings.NewReader(races)
+		c.Timeout = time.Until(end)
+		out, err := c.Output()
+		if len(out) > 0 {
+			t.Errorf("the box has read the canary: %s", out)
+		}
+		exit, _ := errors.AsType[*boxlite.ExitError](err)
+		switch {
+		case errors.Is(err, boxlite.ErrBoxDied) && strings.Contains(exit.Reason, "cacheNewChildLocked collision"):
+			t.Logf("the box ended %v before its time", time.Until(end))
+		case exit == nil || exit.Cause != boxlite.CauseTimeout:
+			t.Fatalf("the race: got %v, want it to run until it is stopped", err)
+		default:
+			t.Logf("rounds of each loop: %s", strings.Fields(boxtest.Sh(t, b, "cd /tmp; for f in *; do echo $f $(cat $f); done")))
+		}
 	}
 }
 

@@ -210,3 +210,59 @@ func TestBadMountPointsAreSaid(t *testing.T) {
 		}
 	}
 }
+
+// TestToolsWorkInAVolume uses it as agents do: repositories, databases,
+// archives, environments, many files at once.
+func TestToolsWorkInAVolume(t *testing.T) {
+	rt, _ := boxtest.New(t, boxtest.Dev)
+	dir := t.TempDir()
+	b := boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Dev, MemoryMiB: 1024, Volumes: []boxlite.Volume{{Host: dir, Guest: "/v"}}})
+	for what, tt := range map[string]struct{ script, want string }{
+		"git": {`git init -q repo && cd repo && git config user.email a@b && git config user.name a
+			for i in $(seq 50); do echo $i > f$i; done; git add . && git commit -qm one && git rm -q f1 && git commit -qm two
+			cd .. && git clone -q repo clone && cd clone && git fsck 2>&1 | grep -v notice; git log --oneline | wc -l; ls | wc -l`, "2\n49\n"},
+		"sqlite": {`python3 -c '
+import sqlite3, threading
+def fill(n):
+    c = sqlite3.connect("db", timeout=60)
+    c.execute("pragma journal_mode=wal")
+    for i in range(50):
+        with c: c.execute("insert into t values (?)", (n * 50 + i,))
+sqlite3.connect("db").execute("create table t(x)")
+ts = [threading.Thread(target=fill, args=(n,)) for n in range(4)]
+[t.start() for t in ts]; [t.join() for t in ts]
+c = sqlite3.connect("db")
+print(c.execute("select count(*) from t").fetchone()[0], c.execute("pragma integrity_check").fetchone()[0])'`, "200 ok\n"},
+		"tar": {
+			`mkdir src && echo x > src/f && chmod 4750 src/f && ln src/f src/h && ln -s f src/l && tar --owner=1234 --group=1234 -cf a.tar src && mkdir out && tar -xpf a.tar -C out && stat -c "%n %a %h" out/src/f out/src/h && cat out/src/l`,
+			"out/src/f 750 2\nout/src/h 750 2\nx\n",
+		},
+		"venv":       {`python3 -m venv --without-pip env && env/bin/python -c 'import sys; print(sys.prefix)'`, "/v/venv/env\n"},
+		"program":    {`printf '#!/bin/sh\necho run\n' > prog && chmod +x prog && ./prog && cp /bin/true t && ./t && echo "$?"`, "run\n0\n"},
+		"open files": {`python3 -c 'fs = [open(f"many{i}", "w+") for i in range(3000)]; [f.write(str(i)) for i, f in enumerate(fs)]; [f.close() for f in fs]; print(sum(int(open(f"many{i}").read()) for i in range(3000)))'; rm many*`, "4498500\n"},
+		"deleted":    {`exec 3<>gone; rm gone; echo kept >&3; cat /proc/self/fd/3; ls gone 2>/dev/null | wc -l`, "kept\n0\n"},
+		"mmap": {`python3 -c '
+import mmap
+open("m", "wb").write(b"a" * 8192)
+f = open("m", "r+b"); m = mmap.mmap(f.fileno(), 0); m[4096:4100] = b"mmap"; m.flush(); m.close()
+print(open("m", "rb").read()[4094:4102])'`, "b'aammapaa'\n"},
+		"long names": {`d=$(printf 'x%.0s' $(seq 255)); mkdir $d && cd $d && mkdir -p $d/$d/$d && echo deep > $d/$d/$d/f && cat $d/$d/$d/f; touch ${d}y 2>&1 | grep -c "too long"`, "deep\n1\n"},
+		"sparse":     {`truncate -s 1T big && stat -c %s big && echo end | dd of=big bs=1 seek=1099511627770 conv=notrunc 2>/dev/null && tail -c 6 big | head -c 4 && rm big`, "1099511627776\nend\n"},
+	} {
+		if got := boxtest.Sh(t, b, "mkdir '/v/"+what+"' && cd '/v/"+what+"'; "+tt.script); got != tt.want {
+			t.Errorf("%s: got %q, want %q", what, got, tt.want)
+		}
+	}
+	if out, err := exec.CommandContext(t.Context(), "git", "-c", "safe.directory=*", "-C", filepath.Join(dir, "git", "repo"), "fsck").CombinedOutput(); err != nil {
+		t.Errorf("repository on the host: %v\n%s", err, out)
+	}
+}
+
+// TestVolumeMayBeLargerThanMemory writes more than the box may have in memory.
+func TestVolumeMayBeLargerThanMemory(t *testing.T) {
+	rt, _ := boxtest.New(t, boxtest.Alpine)
+	b := boxtest.Box(t, rt, boxlite.BoxOptions{MemoryMiB: 64, Volumes: []boxlite.Volume{{Host: t.TempDir(), Guest: "/v"}}})
+	if got, want := boxtest.Sh(t, b, "dd if=/dev/zero of=/v/big bs=1M count=512 2>/dev/null; wc -c < /v/big; rm /v/big"), "536870912\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
