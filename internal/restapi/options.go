@@ -54,8 +54,8 @@ func (s *Server) options(ctx context.Context, req *createRequest) (boxlite.BoxOp
 	return o, s.connect(req, &o)
 }
 
-// connect refuses what this server cannot do about networks.
-func (s *Server) connect(req *createRequest, _ *boxlite.BoxOptions) error {
+// connect settles the network, and refuses what this server cannot do about it.
+func (s *Server) connect(req *createRequest, o *boxlite.BoxOptions) error {
 	if len(req.Secrets) > 0 {
 		return httpapi.Unsupported.Errorf("secrets: this server has none")
 	}
@@ -78,7 +78,10 @@ func (s *Server) connect(req *createRequest, _ *boxlite.BoxOptions) error {
 		return httpapi.InvalidArgument.Errorf("network.inbound.allow_net: must be empty")
 	}
 	if n.Outbound != nil && len(n.Outbound.AllowNet) > 0 {
-		return httpapi.Unsupported.Errorf("network.outbound.allow_net: boxes of this server have no network")
+		return httpapi.Unsupported.Errorf("network.outbound.allow_net: this server knows only enabled and disabled")
+	}
+	if n.Outbound != nil && n.Outbound.Mode == "disabled" {
+		o.Security.NetworkDisabled = true
 	}
 	return nil
 }
