@@ -2,6 +2,8 @@ package real
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -253,6 +256,68 @@ func TestDialFitsHTTP(t *testing.T) {
 	if _, err := b.DialContext(ctx, "tcp", "box:8000"); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v, want %v", err, context.Canceled)
 	}
+}
+
+// TestDialCarriesAll sends more than any buffer into a box, ends its sending,
+// and gets the answer that the program in the box gives then.
+func TestDialCarriesAll(t *testing.T) {
+	t.Parallel()
+	rt, _ := boxtest.New(t, boxtest.Python)
+	b := boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Python})
+	c := b.Command(t.Context(), "python", "-c", `
+import hashlib, socket, threading
+s = socket.create_server(("0.0.0.0", 7000), backlog=64); print("ready", flush=True)
+def serve(c):
+    h = hashlib.sha256()
+    while d := c.recv(65536): h.update(d)
+    c.sendall(h.hexdigest().encode()); c.close()
+while True: threading.Thread(target=serve, args=(s.accept()[0],)).start()`)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Kill(); _ = c.Wait() }()
+	if _, err := io.ReadFull(out, make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	data := make([]byte, 8<<20)
+	if _, err := rand.Read(data); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%x", sha256.Sum256(data))
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			c, err := b.Dial("tcp", "box:7000")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			_, err = c.Write(data)
+			got, readErr := halfClosed(c)
+			if err := errors.Join(err, readErr); err != nil || got != want {
+				t.Errorf("got %q, %v, want %q", got, err, want)
+			}
+		})
+	}
+	all.Wait()
+	st, err := b.Stats(t.Context())
+	if sent := int64(8 * len(data)); err != nil || st.Network.Received < sent || st.Network.Connections < 8 {
+		t.Errorf("statistics: got %+v, %v, want 8 connections and %d bytes received", st.Network, err, sent)
+	}
+}
+
+// halfClosed ends the sending of a connection and reads to its end.
+func halfClosed(c net.Conn) (string, error) {
+	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		return "", err
+	}
+	got, err := io.ReadAll(c)
+	return string(got), err
 }
 
 // TestPolicyOfARunningBox changes it under an open connection.

@@ -2,6 +2,8 @@ package real
 
 import (
 	"bytes"
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +69,9 @@ func TestSameForRootAndForAnOrdinaryUser(t *testing.T) {
 	if results[0] != results[1] {
 		t.Errorf("as user 1500: got\n%s\nwant, as root:\n%s", results[1], results[0])
 	}
+	if want := "from the host\nrefused\n"; !strings.Contains(results[1], want) {
+		t.Errorf("network as user 1500: got\n%s\nwant %q", results[1], want)
+	}
 	if diff := before.Await(10 * time.Second); diff != "" {
 		t.Errorf("left on the host:\n%s", diff)
 	}
@@ -75,6 +80,18 @@ func TestSameForRootAndForAnOrdinaryUser(t *testing.T) {
 // session is what one user does, and what comes of it.
 func session(t *testing.T, dir string, as []string) string {
 	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() { // ends with ln
+		for c, err := ln.Accept(); err == nil; c, err = ln.Accept() {
+			fmt.Fprintln(c, "from the host")
+			c.Close()
+		}
+	}()
+	port := portOf(t, ln.Addr())
 	var all strings.Builder
 	for _, step := range []struct {
 		args  []string
@@ -85,7 +102,11 @@ func session(t *testing.T, dir string, as []string) string {
 		{args: []string{"run", "alpine:latest", "sh", "-c", "id -u; id -g; pwd; ls /; echo err >&2; exit 7"}, code: 7},
 		{args: []string{"run", "-i", "alpine:latest", "wc", "-c"}, stdin: strings.Repeat("x", 1<<20)},
 		{args: []string{"run", "-u", "1000:1000", "alpine:latest", "id"}},
-		{args: []string{"run", "-d", "--name", "kept", "alpine:latest", "sleep", "1000"}, code: -1},
+		{args: []string{
+			"run", "--network", "allowlist", "--allow", alias + ":" + port, "alpine:latest", "sh", "-c",
+			"echo ask | nc 192.168.127.254 " + port + "; nc 192.168.127.254 1 || echo refused",
+		}},
+		{args: []string{"run", "-d", "-p", "0:80", "--name", "kept", "alpine:latest", "sleep", "1000"}, code: -1},
 		{args: []string{"exec", "kept", "sh", "-c", "echo file >/f; dd if=/dev/zero of=/big bs=1M count=8 2>/dev/null"}},
 		{args: []string{"stop", "kept"}, code: -1},
 		{args: []string{"start", "kept"}, code: -1},
@@ -115,5 +136,5 @@ func session(t *testing.T, dir string, as []string) string {
 		}
 		all.WriteString(strings.Join(step.args, " ") + "\n" + out.String() + stderr.String())
 	}
-	return strings.ReplaceAll(all.String(), dir, "DIR")
+	return strings.NewReplacer(dir, "DIR", port, "PORT").Replace(all.String())
 }
