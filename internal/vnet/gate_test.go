@@ -54,6 +54,8 @@ func policy(mode egress.Mode, allow ...string) egress.Policy {
 
 func newGateTest(t *testing.T, p egress.Policy, secrets ...Secret) *gateTest {
 	t.Helper()
+	before := resources()
+	t.Cleanup(func() { before.compare(t) })
 	g := &gateTest{t: t, names: []string{"allowed.test"}, port: 443}
 	g.policy.Store(&p)
 	var err error

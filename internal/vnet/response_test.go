@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestResponsesAreScrubbed promises that the value does not come back, however a
@@ -204,5 +205,35 @@ func TestLongResponseTakesNoMemory(t *testing.T) {
 	}
 	if most > 32<<20 { // windows of HTTP/2 and buffers, of client, proxy and server
 		t.Errorf("memory: got %d MiB", most>>20)
+	}
+}
+
+// TestSlowReaderOfResponse promises that a server is slowed down to what a client takes,
+// and that no more than windows and buffers have room for is held between them.
+func TestSlowReaderOfResponse(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		sent := make(chan int)
+		g := newSecretTest(t, func(w http.ResponseWriter, _ *http.Request) {
+			c := http.NewResponseController(w)
+			b, total := make([]byte, 64<<10), 0
+			for err := error(nil); err == nil && total < 1<<30; total += len(b) {
+				// How long it takes to find that nothing goes on any more.
+				_ = c.SetWriteDeadline(time.Now().Add(2 * time.Second))
+				_, err = w.Write(b)
+			}
+			sent <- total
+		})
+		c := g.client(nil)
+		c.Transport.(*http.Transport).ForceAttemptHTTP2 = h2
+		res, err := c.Do(request(t, http.MethodGet, "https://api.test/", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Windows of 4 MiB at the client and at the gate, and what the sockets
+		// of the host hold, which grow to 6 MiB and 4 MiB.
+		if n := <-sent; n > 64<<20 {
+			t.Errorf("HTTP/2 %t: the server sent %d MiB to a client that does not read", h2, n>>20)
+		}
+		res.Body.Close()
 	}
 }
