@@ -37,7 +37,9 @@ const (
 )
 
 // Buffers of a TCP connection, in bytes for each direction: as large as makes the
-// link fast while there are few connections, smaller when there are many. A
+// link fast while there are few connections, smaller when there are many. With
+// 1 MiB a GB costs 1.5 s of processor at both ends together; with 256 KiB it is
+// 2.4 s, since the sender stops and is woken more often, and 4 MiB saves nothing. A
 // connection is given the size of the first line that has room for all that are
 // open, so together they never take more than 32 x 1 MiB + 96 x 256 KiB + 384 x
 // 64 KiB + 3584 x 32 KiB = 192 MiB for a direction, and only what is not read.

@@ -29,7 +29,8 @@ const (
 	copyFrame = 32 << 10
 
 	// linkBuffer is the size in bytes of the socket's buffers: so many frames
-	// can be on the way. The host may allow less, net.core.wmem_max.
+	// can be on the way. The host may allow less, net.core.wmem_max; at its
+	// usual 208 KiB, three large frames, the speed is much the same.
 	linkBuffer = 4 << 20
 
 	// linkPatience is how long we wait for a box that takes no frames, before
