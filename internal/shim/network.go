@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -77,7 +76,10 @@ type network struct {
 	ports []Port // as they are published
 
 	streams sync.WaitGroup // connections into the box that we carry for callers
-	open    atomic.Int64   // of these, now
+
+	mu     sync.Mutex
+	open   int // of streams, now
+	closed bool
 }
 
 // openNetwork makes a network and listens on its published ports, which are
@@ -161,6 +163,9 @@ func (n *network) trust(ctx context.Context, c *guest.Client) error {
 
 // close ends all flows. Nothing of the network is left then.
 func (n *network) close() error {
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
 	err := n.stack.Close()
 	n.streams.Wait()
 	n.log.Close()

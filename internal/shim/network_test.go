@@ -3,6 +3,7 @@ package shim
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -83,6 +84,26 @@ func TestCarryEndsWithACaller(t *testing.T) {
 	<-done
 	if got, err := io.ReadAll(far); len(got) > 0 || err != nil {
 		t.Errorf("in the box: got %q, %v, want the end", got, err)
+	}
+}
+
+// TestCarryEndsWithACallerThatIsGone has one end its sending and then go away,
+// while nothing comes from the box.
+func TestCarryEndsWithACallerThatIsGone(t *testing.T) {
+	inner, far := streams(t)
+	outer, caller := streams(t)
+	done := make(chan struct{})
+	go func() { defer close(done); carry(inner, outer, egress.TCP) }()
+	if err := caller.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(far); len(got) > 0 || err != nil {
+		t.Errorf("in the box: got %q, %v, want the end", got, err)
+	}
+	caller.Close()
+	<-done
+	if _, err := far.Write([]byte("x")); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("write in the box: got %v, want %v", err, unix.EPIPE)
 	}
 }
 

@@ -7,10 +7,12 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/boxlite-go/boxlite/egress"
+	"github.com/boxlite-go/boxlite/internal/undo"
 )
 
 // maxStreams bounds the connections into a box that callers have open.
@@ -18,33 +20,57 @@ const maxStreams = 1024
 
 // connect opens a connection into the box and returns the caller's end: a
 // stream for TCP; for UDP a socket of messages, each a datagram.
-func (n *network) connect(ctx context.Context, network string, port uint16) (*os.File, error) {
-	if n.open.Add(1) > maxStreams {
-		n.open.Add(-1)
-		return nil, &Fault{Kind: KindFailed, Message: "too many connections into the box; close some"}
-	}
-	inner, err := n.stack.DialContext(ctx, network, port)
-	if err != nil {
-		n.open.Add(-1)
-		if errors.Is(err, unix.ECONNREFUSED) {
-			return nil, &Fault{Kind: KindRefused, Message: err.Error()}
-		}
+func (n *network) connect(ctx context.Context, network string, port uint16) (_ *os.File, err error) {
+	if err := n.enter(); err != nil {
 		return nil, err
 	}
+	var u undo.Stack
+	defer u.Run()
+	u.Add(n.leave)
+	inner, err := n.stack.DialContext(ctx, network, port)
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return nil, &Fault{Kind: KindRefused, Message: err.Error()}
+	}
+	if err != nil {
+		return nil, err
+	}
+	u.Add(func() { inner.Close() })
 	proto, typ := egress.TCP, unix.SOCK_STREAM
 	if strings.HasPrefix(network, "udp") {
 		proto, typ = egress.UDP, unix.SOCK_SEQPACKET
 	}
 	outer, theirs, err := pair(typ)
 	if err != nil {
-		n.open.Add(-1)
-		return nil, errors.Join(err, inner.Close())
+		return nil, err
 	}
-	n.streams.Go(func() { // ends with either side; close waits for it
-		defer n.open.Add(-1)
+	u.Keep()
+	go func() { // leave tells close
+		defer n.leave()
 		carry(inner, outer, proto)
-	})
+	}()
 	return theirs, nil
+}
+
+// enter counts a connection that close waits for.
+func (n *network) enter() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.closed:
+		return &Fault{Kind: KindStopping, Message: "the box is ending"}
+	case n.open >= maxStreams:
+		return &Fault{Kind: KindFailed, Message: "too many connections into the box are open; close some"}
+	}
+	n.open++
+	n.streams.Add(1)
+	return nil
+}
+
+func (n *network) leave() {
+	n.mu.Lock()
+	n.open--
+	n.mu.Unlock()
+	n.streams.Done()
 }
 
 // pair returns two connected unix sockets: ours, and one to give away.
@@ -71,18 +97,34 @@ const (
 )
 
 // carry copies both ways until both sides have ended. The end of one direction
-// of TCP is passed on while the other goes on; an error ends both, as does the
-// end of either side of UDP.
+// of TCP is passed on while the other goes on; an error ends both, as does a
+// caller that is gone, and the end of either side of UDP.
 func carry(inner net.Conn, outer *net.UnixConn, proto egress.Proto) {
-	defer inner.Close()
-	defer outer.Close()
-	back := make(chan struct{})
-	go func() { // waited for below
-		defer close(back)
-		oneWay(outer, inner, proto)
-	}()
+	var rest, gone sync.WaitGroup
+	rest.Go(func() { oneWay(outer, inner, proto) })
 	oneWay(inner, outer, proto)
-	<-back
+	gone.Go(func() {
+		awaitHangup(outer)
+		inner.Close()
+	})
+	rest.Wait()
+	outer.Close()
+	gone.Wait()
+}
+
+// awaitHangup returns when the other end of a socket has been closed for both
+// directions, or this one has. Reading tells only of one: a caller that is gone
+// would look like one that waits for an answer.
+func awaitHangup(c *net.UnixConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Read(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd)}} // a hangup is always told
+		_, err := unix.Poll(p, 0)
+		return err == nil && p[0].Revents&unix.POLLHUP != 0
+	})
 }
 
 // oneWay copies until src ends, and passes that on.
