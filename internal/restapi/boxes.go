@@ -56,6 +56,9 @@ func (s *Server) create(ctx context.Context, req *createRequest) (*boxReply, err
 	if err != nil {
 		return nil, err
 	}
+	for _, secret := range o.Secrets {
+		s.vault.put(b.ID(), secret.Name, secret.Value)
+	}
 	info, err := b.Info(ctx)
 	if err != nil {
 		return nil, err
@@ -177,6 +180,7 @@ func (s *Server) forget(id string) {
 	s.admission.stopped(id)
 	s.sessions.forget(id)
 	s.life.forget(id)
+	s.vault.forget(id)
 	s.metrics.forget(id)
 }
 
@@ -203,7 +207,9 @@ func (s *Server) start(ctx context.Context, b *boxlite.Box) error {
 		return err
 	}
 	begun := time.Now()
-	err = b.Start(ctx)
+	if err = s.vault.open(b); err == nil {
+		err = b.Start(ctx)
+	}
 	release(err == nil)
 	s.metrics.started(b.ID(), time.Since(begun), err)
 	return startError(ctx, b, err)

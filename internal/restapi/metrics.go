@@ -155,6 +155,9 @@ type boxMetricsReply struct {
 	BytesReceivedTotal    int64       `json:"bytes_received_total"`
 	CPUPercent            *float64    `json:"cpu_percent,omitempty"`
 	MemoryBytes           *int64      `json:"memory_bytes,omitempty"`
+	NetworkSent           *int64      `json:"network_bytes_sent,omitempty"`
+	NetworkReceived       *int64      `json:"network_bytes_received,omitempty"`
+	NetworkConnections    *int64      `json:"network_tcp_connections,omitempty"`
 	BootTiming            *bootTiming `json:"boot_timing,omitempty"`
 
 	// Beyond BoxLite.
@@ -163,6 +166,7 @@ type boxMetricsReply struct {
 	UptimeSeconds    float64 `json:"uptime_seconds,omitempty"`
 	Executions       int     `json:"executions,omitempty"`
 	OOMKills         int64   `json:"oom_kills,omitempty"`
+	NetworkRefused   int64   `json:"network_refused,omitempty"`
 }
 
 type bootTiming struct {
@@ -188,6 +192,9 @@ func (s *Server) boxMetrics(w http.ResponseWriter, r *http.Request) error {
 		reply.MemoryBytes, reply.MemoryLimitBytes = &st.Memory, st.MemoryLimit
 		reply.CPUSeconds, reply.UptimeSeconds = st.CPU.Seconds(), st.Uptime.Seconds()
 		reply.Executions, reply.OOMKills = st.Executions, st.OOMKills
+		n := st.Network
+		reply.NetworkSent, reply.NetworkReceived, reply.NetworkConnections, reply.NetworkRefused = &n.Sent, &n.Received, &n.Connections, n.Refused
+		reply.BytesSentTotal, reply.BytesReceivedTotal = n.Sent, n.Received
 	}
 	s.metrics.box(b.ID(), func(c *boxCounts) {
 		reply.CommandsExecutedTotal, reply.ExecErrorsTotal = c.commands, c.errors

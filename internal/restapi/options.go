@@ -29,6 +29,10 @@ func (s *Server) options(ctx context.Context, req *createRequest) (boxlite.BoxOp
 			return o, err
 		}
 	}
+	if v := req.SaveInterval; !(v >= -maxTerm && v <= maxTerm) {
+		return o, httpapi.InvalidArgument.Errorf("save_interval %v: give seconds, or a negative number for never", v)
+	}
+	o.SaveInterval = time.Duration(req.SaveInterval * float64(time.Second))
 	if err := lifetimes(&o, req); err != nil {
 		return o, err
 	}
@@ -51,39 +55,7 @@ func (s *Server) options(ctx context.Context, req *createRequest) (boxlite.BoxOp
 	if o.Volumes, err = s.volumes(ctx, req.Volumes); err != nil {
 		return o, err
 	}
-	return o, s.connect(req, &o)
-}
-
-// connect settles the network, and refuses what this server cannot do about it.
-func (s *Server) connect(req *createRequest, o *boxlite.BoxOptions) error {
-	if len(req.Secrets) > 0 {
-		return httpapi.Unsupported.Errorf("secrets: this server has none")
-	}
-	n := req.Network
-	if n == nil {
-		return nil
-	}
-	if n.Mode != "" || n.AllowNet != nil {
-		if n.Outbound != nil {
-			return httpapi.InvalidArgument.Errorf("network: give outbound, or the deprecated mode and allow_net, not both")
-		}
-		n.Outbound = &directionRequest{n.Mode, n.AllowNet}
-	}
-	for name, d := range map[string]*directionRequest{"outbound": n.Outbound, "inbound": n.Inbound} {
-		if d != nil && d.Mode != "enabled" && d.Mode != "disabled" {
-			return httpapi.InvalidArgument.Errorf("network.%s.mode %q: give enabled or disabled", name, d.Mode)
-		}
-	}
-	if n.Inbound != nil && len(n.Inbound.AllowNet) > 0 {
-		return httpapi.InvalidArgument.Errorf("network.inbound.allow_net: must be empty")
-	}
-	if n.Outbound != nil && len(n.Outbound.AllowNet) > 0 {
-		return httpapi.Unsupported.Errorf("network.outbound.allow_net: this server knows only enabled and disabled")
-	}
-	if n.Outbound != nil && n.Outbound.Mode == "disabled" {
-		o.Security.NetworkDisabled = true
-	}
-	return nil
+	return o, connect(req, &o)
 }
 
 // lifetimes keeps the terms of a box in its labels.
@@ -169,6 +141,9 @@ func (s *Server) security(ctx context.Context, req *securityRequest) (boxlite.Se
 		o.MaxCPUTime = time.Duration(*req.MaxCPUTime) * time.Second
 	}
 	replace(&o.ReducedIsolation, req.ReducedIsolation)
+	if req.NetworkEnabled != nil {
+		o.NetworkDisabled = !*req.NetworkEnabled
+	}
 	if o.ReducedIsolation && !s.cfg.Host.ReducedIsolation && !httpapi.Local(ctx) {
 		return o, httpapi.Forbidden.Errorf("security.reduced_isolation: the server was not started with --allow-reduced-isolation")
 	}

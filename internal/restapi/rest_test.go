@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -57,6 +58,13 @@ func TestBadInput(t *testing.T) {
 		{"POST", "/v1/boxes", `{"volumes":[{"host_path":"/etc/../etc","guest_path":"/x"}]}`, 400, "invalid_argument", "clean absolute"},
 		{"POST", "/v1/boxes", `{"network":{"outbound":{"mode":"enabled"},"mode":"enabled"}}`, 400, "invalid_argument", "not both"},
 		{"POST", "/v1/boxes", `{"network":{"inbound":{"mode":"open"}}}`, 400, "invalid_argument", "network.inbound.mode"},
+		{"POST", "/v1/boxes", `{"network":{"outbound":{"mode":"enabled","allow_net":["not a rule"]}}}`, 400, "invalid_argument", "network.outbound.allow_net"},
+		{"POST", "/v1/boxes", `{"network":{"outbound":{"mode":"disabled","allow_net":["a.example"]}}}`, 400, "invalid_argument", "disabled, with rules"},
+		{"POST", "/v1/boxes", `{"network":{"outbound":{"mode":"disabled"}},"ports":[{"guest_port":80}]}`, 400, "invalid_argument", "ports"},
+		{"POST", "/v1/boxes", `{"ports":[{"guest_port":80,"protocol":"sctp"}]}`, 400, "invalid_argument", "sctp"},
+		{"POST", "/v1/boxes", `{"secrets":[{"name":"K","value":"12345678"}]}`, 400, "invalid_argument", "no hosts"},
+		{"PUT", box + "/network", `{"outbound":{"mode":"open"}}`, 400, "invalid_argument", "network.outbound.mode"},
+		{"PUT", box + "/secrets/NONE", `{"value":"12345678"}`, 404, "not_found", "NONE"},
 		{"GET", "/v1/boxes?pageSize=0", "", 400, "invalid_argument", "pageSize"},
 		{"GET", "/v1/boxes?pageToken=nosuch", "", 400, "invalid_argument", "pageToken"},
 		{"GET", "/v1/boxes?status=happy", "", 400, "invalid_argument", "status"},
@@ -369,6 +377,51 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("a link that leads out: got %v, want 403", a)
 	}
 	x.box(fmt.Sprintf(`"volumes":[{"host_path":%q,"guest_path":"/x","read_only":true}]`, shared))
+}
+
+func TestNetworkOptions(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	id := x.box(`"network":{"outbound":{"mode":"enabled","allow_net":["api.example.com:443"],"deny_net":["10.0.0.0/8"]},"inbound":{"mode":"enabled"}}`)
+	b := want[boxReply](x, 200, "GET", "/v1/boxes/"+id, "")
+	if n := b.Network; n.Outbound.Mode != "enabled" || fmt.Sprint(n.Outbound.AllowNet, n.Outbound.DenyNet) != "[api.example.com:443] [10.0.0.0/8]" {
+		t.Errorf("got %+v", n)
+	}
+	want[any](x, 204, "PUT", "/v1/boxes/"+id+"/network", `{"mode":"disabled"}`)
+	b = want[boxReply](x, 200, "GET", "/v1/boxes/"+id, "")
+	if b.Network.Outbound.Mode != "disabled" || b.Network.Mode != "disabled" {
+		t.Errorf("after the change: got %+v", b.Network)
+	}
+	if a := x.do("GET", "/v1/boxes/"+id+"/network/log", ""); a.status != 200 || a.header.Get("Content-Type") != "application/x-ndjson" {
+		t.Errorf("log: got %v", a)
+	}
+	off := x.box(`"security":{"network_enabled":false}`)
+	if b := want[boxReply](x, 200, "GET", "/v1/boxes/"+off, ""); b.Network.Outbound.Mode != "disabled" {
+		t.Errorf("network_enabled false: got %+v", b.Network)
+	}
+}
+
+// TestSecrets: values are kept for the starts to come, and shown to nobody.
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	x := newSite(t, Config{Logger: slog.New(slog.NewJSONHandler(&log, nil))})
+	const value = "very-secret-value"
+	id := x.box(fmt.Sprintf(`"secrets":[{"name":"TOKEN","value":%q,"hosts":["api.example.com"]}]`, value))
+	if e := x.attach(id, x.exec(id, "echo $BOXLITE_SECRET_TOKEN"), "").exit(0); e.out != "<BOXLITE_SECRET:TOKEN>\n" {
+		t.Errorf("in the box: got %q", e.out)
+	}
+	want[boxReply](x, 200, "POST", "/v1/boxes/"+id+"/stop", "")
+	x.attach(id, x.exec(id, "true"), "").exit(0) // the start wants the value again
+	want[any](x, 204, "PUT", "/v1/boxes/"+id+"/secrets/TOKEN", `{"value":"another-secret"}`)
+	for _, path := range []string{"/v1/boxes/" + id, "/v1/boxes"} {
+		if a := x.do("GET", path, ""); strings.Contains(string(a.body), "secret") {
+			t.Errorf("%s tells the secret: %v", path, a)
+		}
+	}
+	if strings.Contains(log.String(), value) || strings.Contains(log.String(), "another-secret") {
+		t.Error("the log tells the secret")
+	}
 }
 
 // TestLifetimes: a box that idles is stopped, one that was stopped long enough

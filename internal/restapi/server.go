@@ -61,6 +61,7 @@ type Server struct {
 	replies   *replies
 	metrics   *metrics
 	life      *lifecycle
+	vault     *vault
 }
 
 // New makes a server.
@@ -78,6 +79,7 @@ func New(cfg Config) *Server {
 	s.sessions = newSessions(s)
 	s.replies = newReplies()
 	s.life = newLifecycle(s)
+	s.vault = newVault()
 	s.handler = httpapi.Handler(httpapi.Config{
 		Routes:   s.routes(),
 		Keys:     cfg.Keys,
@@ -190,6 +192,9 @@ func (s *Server) routes() []httpapi.Route {
 		{Pattern: "POST /v1/boxes/{id}/sync", Scope: "box:write", Handle: s.syncBox},
 		{Pattern: "GET /v1/boxes/{id}/metrics", Scope: "box:read", Handle: s.boxMetrics},
 		{Pattern: "GET /v1/boxes/{id}/logs", Scope: "box:read", Handle: s.boxLogs},
+		{Pattern: "PUT /v1/boxes/{id}/network", Scope: "box:write", Handle: s.setNetwork},
+		{Pattern: "GET /v1/boxes/{id}/network/log", Scope: "box:read", Handle: s.networkLog},
+		{Pattern: "PUT /v1/boxes/{id}/secrets/{name}", Scope: "box:write", Handle: s.setSecret},
 		{Pattern: "GET /v1/boxes/{id}/files", Scope: "box:exec", Handle: s.getFiles},
 		{Pattern: "PUT /v1/boxes/{id}/files", Scope: "box:exec", Handle: s.putFiles},
 

@@ -35,18 +35,9 @@ type createRequest struct {
 	Labels     map[string]string `json:"labels"`
 	AutoRemove bool              `json:"auto_remove"`
 	Security   *securityRequest  `json:"security"`
-}
-
-type networkRequest struct {
-	Outbound *directionRequest `json:"outbound"`
-	Inbound  *directionRequest `json:"inbound"`
-	Mode     string            `json:"mode"`      // deprecated
-	AllowNet []string          `json:"allow_net"` // deprecated
-}
-
-type directionRequest struct {
-	Mode     string   `json:"mode"`
-	AllowNet []string `json:"allow_net"`
+	Ports      []portShape       `json:"ports"`
+	// SaveInterval in seconds; negative: saved by stop and sync alone.
+	SaveInterval float64 `json:"save_interval"`
 }
 
 type volumeRequest struct {
@@ -54,13 +45,6 @@ type volumeRequest struct {
 	HostPath      string `json:"host_path"`
 	GuestPath     string `json:"guest_path"`
 	ReadOnly      bool   `json:"read_only"`
-}
-
-type secretRequest struct {
-	Name        string   `json:"name"`
-	Value       string   `json:"value"`
-	Hosts       []string `json:"hosts"`
-	Placeholder string   `json:"placeholder"`
 }
 
 type advancedRequest struct {
@@ -80,6 +64,7 @@ type securityRequest struct {
 	MaxMemory        *int64 `json:"max_memory"`
 	MaxCPUTime       *int64 `json:"max_cpu_time"` // seconds
 	ReducedIsolation *bool  `json:"reduced_isolation"`
+	NetworkEnabled   *bool  `json:"network_enabled"`
 }
 
 // boxReply is a box as clients see it.
@@ -99,6 +84,7 @@ type boxReply struct {
 	AutoDelete int               `json:"auto_delete"`
 	AutoResume bool              `json:"auto_resume"`
 	ExitCode   *int              `json:"exit_code,omitempty"`
+	Network    *networkReply     `json:"network"`
 
 	// Beyond BoxLite.
 	Reason      string `json:"reason,omitempty"`
@@ -118,7 +104,7 @@ func boxOf(i boxlite.BoxInfo) boxReply {
 	b := boxReply{
 		BoxID: i.ID, Status: string(i.State), CreatedAt: i.Created.UTC(), UpdatedAt: updated(i).UTC(),
 		Image: o.Image, CPUs: o.CPUs, MemoryMiB: o.MemoryMiB, Labels: publicLabels(o.Labels),
-		AutoStop: terms.stop, AutoDelete: terms.remove, AutoResume: terms.resume, ExitCode: i.ExitCode,
+		AutoStop: terms.stop, AutoDelete: terms.remove, AutoResume: terms.resume, ExitCode: i.ExitCode, Network: networkOf(i),
 		Reason: i.Reason, OOMKilled: i.OOM, Engine: i.Engine, Isolation: i.Isolation, ImageDigest: i.ImageDigest,
 		DiskSizeGB: o.DiskSizeGB, DiskBytes: i.DiskBytes, Detach: o.Detach, AutoRemove: o.AutoRemove,
 	}

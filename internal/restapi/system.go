@@ -28,7 +28,7 @@ const (
 var extensions = []string{
 	"security", "host_volumes", "labels", "hostname", "auto_remove", "exec.user", "exec.stdin", "exec.limits",
 	"exec.size", "attach.offsets", "attach.readers", "executions.list", "files.raw", "files.range", "sync", "logs",
-	"images", "idempotency_key", "prometheus",
+	"images", "ports", "egress.deny", "egress.update", "egress.log", "secrets.update", "save_interval", "idempotency_key", "prometheus",
 }
 
 func (s *Server) config(w http.ResponseWriter, _ *http.Request) error {

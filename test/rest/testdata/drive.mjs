@@ -243,6 +243,36 @@ test('options', async () => {
   assert.equal(info.memoryMib, 256);
   await rt.remove('options', true);
 });
+// The client of this version does not read the network of a box.
+const look = (name) => fetch(`${url}/v1/boxes/${name}`, { headers: { Authorization: `Bearer ${key}` } });
+test('network', async () => {
+  const box = await rt.create({ image, network: { outbound: { mode: 'disabled' }, inbound: { mode: 'disabled' } } }, 'offline');
+  assert.equal((await sh(box, 'ls /sys/class/net || tail -n +3 /proc/net/dev | cut -d: -f1')).stdout.trim(), 'lo');
+  assert.equal((await (await look('offline')).json()).network.outbound.mode, 'disabled');
+  await rt.remove('offline', true);
+  await rt.create({ image, network: { outbound: { mode: 'enabled', allowNet: ['api.example.com:443'] } } }, 'listed');
+  assert.deepEqual((await (await look('listed')).json()).network.outbound.allow_net, ['api.example.com:443']);
+  await rt.remove('listed', true);
+  await rejects(rt.create({ image, network: { outbound: { mode: 'enabled', allowNet: ['not a rule'] } } }, 'bad'), /^invalid argument: .*not a rule/);
+});
+test('secrets', async () => {
+  const box = await rt.create({ image, secrets: [{ name: 'TOKEN', value: 'a-secret-value', hosts: ['api.example.com'] }] }, 'secret');
+  const r = await sh(box, 'env | grep BOXLITE_SECRET');
+  assert.equal(r.stdout, 'BOXLITE_SECRET_TOKEN=<BOXLITE_SECRET:TOKEN>\n');
+  await rt.remove('secret', true);
+});
+test('volumes', async () => {
+  const v = await rt.volumes.create('data');
+  assert.equal(v.name, 'data');
+  const box = await rt.create({ image, volumes: [{ managedVolume: 'data', guestPath: '/data' }] }, 'volume');
+  await sh(box, 'echo kept >/data/file');
+  await rt.remove('volume', true);
+  const again = await rt.create({ image, volumes: [{ managedVolume: 'data', guestPath: '/data' }] }, 'volume');
+  assert.equal((await run(again, 'cat', ['/data/file'])).stdout, 'kept\n');
+  await rt.remove('volume', true);
+  assert.ok((await rt.volumes.list()).some((x) => x.id === 'data'));
+  await rt.volumes.remove('data');
+});
 test('a job does not start by an exec', async () => {
   const box = await rt.create({ image, cmd: ['sleep', '1000'] }, 'job');
   await rejects(box.exec('true', [], null, false, null, null, null), /^invalid state: .*main command/);

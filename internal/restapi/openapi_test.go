@@ -1,0 +1,252 @@
+package restapi
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"go.yaml.in/yaml/v3"
+)
+
+// operation is what a route takes and gives, as Go types; nil: no JSON.
+type operation struct {
+	in     any
+	status int
+	out    any
+}
+
+// operations is the shapes of every route.
+var operations = map[string]operation{
+	"GET /healthz":       {nil, 200, statusReply{}},
+	"GET /readyz":        {nil, 200, statusReply{}},
+	"GET /metrics":       {nil, 200, nil},
+	"GET /v1/config":     {nil, 200, configReply{}},
+	"GET /v1/me":         {nil, 200, meReply{}},
+	"GET /v1/metrics":    {nil, 200, runtimeMetricsReply{}},
+	"POST /v1/boxes":     {createRequest{}, 201, boxReply{}},
+	"GET /v1/boxes":      {nil, 200, listReply{}},
+	"GET /v1/boxes/{id}": {nil, 200, boxReply{}}, "DELETE /v1/boxes/{id}": {nil, 204, nil},
+	"POST /v1/boxes/{id}/start":                   {nil, 200, boxReply{}},
+	"POST /v1/boxes/{id}/stop":                    {stopRequest{}, 200, boxReply{}},
+	"POST /v1/boxes/{id}/sync":                    {nil, 204, nil},
+	"GET /v1/boxes/{id}/metrics":                  {nil, 200, boxMetricsReply{}},
+	"GET /v1/boxes/{id}/logs":                     {nil, 200, nil},
+	"PUT /v1/boxes/{id}/network":                  {networkRequest{}, 204, nil},
+	"GET /v1/boxes/{id}/network/log":              {nil, 200, nil},
+	"PUT /v1/boxes/{id}/secrets/{name}":           {secretValue{}, 204, nil},
+	"GET /v1/boxes/{id}/files":                    {nil, 200, nil},
+	"PUT /v1/boxes/{id}/files":                    {nil, 204, nil},
+	"POST /v1/boxes/{id}/exec":                    {execRequest{}, 201, execReply{}},
+	"GET /v1/boxes/{id}/attach":                   {nil, 101, nil},
+	"GET /v1/boxes/{id}/executions":               {nil, 200, executionsReply{}},
+	"GET /v1/boxes/{id}/executions/{eid}":         {nil, 200, executionReply{}},
+	"DELETE /v1/boxes/{id}/executions/{eid}":      {nil, 204, nil},
+	"GET /v1/boxes/{id}/executions/{eid}/attach":  {nil, 101, nil},
+	"POST /v1/boxes/{id}/executions/{eid}/signal": {signalRequest{}, 204, nil},
+	"POST /v1/boxes/{id}/executions/{eid}/resize": {resizeRequest{}, 204, nil},
+	"POST /v1/volumes":                            {volumeCreate{}, 201, volumeReply{}},
+	"GET /v1/volumes":                             {nil, 200, volumesReply{}},
+	"GET /v1/volumes/{id}":                        {nil, 200, volumeReply{}},
+	"DELETE /v1/volumes/{id}":                     {nil, 204, nil},
+	"POST /v1/images/pull":                        {pullRequest{}, 200, imageReply{}},
+	"GET /v1/images":                              {nil, 200, imagesReply{}},
+	"GET /v1/images/{ref}":                        {nil, 200, imageReply{}},
+	"DELETE /v1/images/{ref}":                     {nil, 200, removedReply{}},
+}
+
+// spec is as much of an OpenAPI document as the test looks at.
+type spec struct {
+	Paths      map[string]pathItem
+	Components struct{ Schemas map[string]*schema }
+}
+
+// pathItem is the operations of a path, by method.
+type pathItem map[string]specOperation
+
+// UnmarshalYAML leaves out the parameters that all methods have.
+func (p *pathItem) UnmarshalYAML(n *yaml.Node) error {
+	var all map[string]yaml.Node
+	if err := n.Decode(&all); err != nil {
+		return err
+	}
+	*p = pathItem{}
+	for method, n := range all {
+		if method == "parameters" {
+			continue
+		}
+		var op specOperation
+		if err := n.Decode(&op); err != nil {
+			return err
+		}
+		(*p)[method] = op
+	}
+	return nil
+}
+
+type specOperation struct {
+	OperationID string `yaml:"operationId"`
+	Summary     string
+	Scope       string `yaml:"x-scope"`
+	RequestBody struct {
+		Content map[string]struct{ Schema *schema }
+	} `yaml:"requestBody"`
+	Responses map[string]struct {
+		Ref     string `yaml:"$ref"`
+		Content map[string]struct{ Schema *schema }
+	}
+}
+
+type schema struct {
+	Ref        string `yaml:"$ref"`
+	Type       string
+	Nullable   bool
+	Properties map[string]*schema
+	Items      *schema
+	Additional any `yaml:"additionalProperties"`
+}
+
+func readSpec(t *testing.T) (s spec) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "api", "openapi.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// resolve follows a reference.
+func (s *spec) resolve(t *testing.T, x *schema) *schema {
+	t.Helper()
+	if x == nil || x.Ref == "" {
+		return x
+	}
+	target := s.Components.Schemas[strings.TrimPrefix(x.Ref, "#/components/schemas/")]
+	if target == nil {
+		t.Errorf("%s leads nowhere", x.Ref)
+		return &schema{}
+	}
+	return target
+}
+
+// TestRoutesAreDescribed: api/openapi.yaml has every route, and no other.
+func TestRoutesAreDescribed(t *testing.T) {
+	s := readSpec(t)
+	served := map[string]httpapi.Route{}
+	for _, r := range (&Server{}).routes() {
+		served[strings.Replace(r.Pattern, "...}", "}", 1)] = r
+	}
+	described := map[string]bool{}
+	for path, methods := range s.Paths {
+		for method, op := range methods {
+			pattern := strings.ToUpper(method) + " " + path
+			described[pattern] = true
+			r, ok := served[pattern]
+			if !ok {
+				t.Errorf("%s is described and not served", pattern)
+				continue
+			}
+			if op.Scope != r.Scope || op.OperationID == "" || op.Summary == "" {
+				t.Errorf("%s: x-scope %q, want %q, with operationId and summary", pattern, op.Scope, r.Scope)
+			}
+		}
+	}
+	for _, pattern := range slices.Sorted(maps.Keys(served)) {
+		if !described[pattern] {
+			t.Errorf("%s is served and not described", pattern)
+		}
+		if _, ok := operations[pattern]; !ok {
+			t.Errorf("%s has no shapes in this test", pattern)
+		}
+	}
+}
+
+// TestShapesAreDescribed: what each route takes and gives has the fields and
+// types of api/openapi.yaml, and no other.
+func TestShapesAreDescribed(t *testing.T) {
+	s := readSpec(t)
+	for pattern, want := range operations {
+		method, path, _ := strings.Cut(pattern, " ")
+		op, ok := s.Paths[path][strings.ToLower(method)]
+		if !ok {
+			continue // told by the other test
+		}
+		s.compare(t, pattern+" request", want.in, op.RequestBody.Content["application/json"].Schema)
+		response, ok := op.Responses[fmt.Sprint(want.status)]
+		if !ok {
+			t.Errorf("%s: the answer %d is not described", pattern, want.status)
+		}
+		s.compare(t, pattern+" answer", want.out, response.Content["application/json"].Schema)
+		if op.Responses["default"].Ref != "#/components/responses/Error" {
+			t.Errorf("%s: errors are not described", pattern)
+		}
+	}
+}
+
+func (s *spec) compare(t *testing.T, where string, v any, x *schema) {
+	t.Helper()
+	if v == nil || x == nil {
+		if v != nil || x != nil {
+			t.Errorf("%s: one of code and description has none", where)
+		}
+		return
+	}
+	s.compareType(t, where, reflect.TypeOf(v), x)
+}
+
+func (s *spec) compareType(t *testing.T, where string, typ reflect.Type, x *schema) {
+	t.Helper()
+	x = s.resolve(t, x)
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	if x == nil || jsonKind(typ) != x.Type {
+		t.Errorf("%s: is %s, described as %v", where, jsonKind(typ), x)
+		return
+	}
+	switch {
+	case typ == reflect.TypeFor[time.Time]():
+	case typ.Kind() == reflect.Slice:
+		s.compareType(t, where+"[]", typ.Elem(), x.Items)
+	case typ.Kind() == reflect.Struct:
+		for i := range typ.NumField() {
+			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			if x.Properties[name] == nil {
+				t.Errorf("%s: field %s is not described", where, name)
+				continue
+			}
+			s.compareType(t, where+"."+name, typ.Field(i).Type, x.Properties[name])
+		}
+		if len(x.Properties) != typ.NumField() {
+			t.Errorf("%s: %d fields, described %d: %v", where, typ.NumField(), len(x.Properties), slices.Sorted(maps.Keys(x.Properties)))
+		}
+	}
+}
+
+func jsonKind(typ reflect.Type) string {
+	switch typ.Kind() {
+	case reflect.Struct, reflect.Map:
+		if typ == reflect.TypeFor[time.Time]() {
+			return "string"
+		}
+		return "object"
+	case reflect.Slice:
+		return "array"
+	case reflect.String:
+		return "string"
+	case reflect.Bool:
+		return "boolean"
+	case reflect.Float64:
+		return "number"
+	}
+	return "integer"
+}
