@@ -95,3 +95,33 @@ func BenchmarkIdleGofer(b *testing.B) {
 		b.ReportMetric((hostos.TreeCPU(pid)-before).Seconds()/rest.Seconds()*100, "cpu-%")
 	}
 }
+
+// BenchmarkStartWithVolumes is from Start to the end of the first command that
+// looks at all volumes.
+func BenchmarkStartWithVolumes(b *testing.B) {
+	for _, n := range []int{0, 1, 20} {
+		b.Run(fmt.Sprintf("volumes=%d", n), func(b *testing.B) {
+			_, home := boxtest.New(b, boxtest.Alpine)
+			rt := product(b, home)
+			o := boxlite.BoxOptions{}
+			for i := range n {
+				o.Volumes = append(o.Volumes, boxlite.Volume{Host: b.TempDir(), Guest: fmt.Sprintf("/v/%d", i)})
+			}
+			var all times
+			for b.Loop() {
+				b.StopTimer()
+				box := boxtest.Box(b, rt, o)
+				b.StartTimer()
+				began := time.Now()
+				boxtest.Sh(b, box, "ls /v /v/* >/dev/null 2>&1 || true")
+				all = append(all, time.Since(began))
+				b.StopTimer()
+				if err := box.Remove(b.Context(), boxlite.RemoveOptions{Force: true}); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+			all.report(b)
+		})
+	}
+}
