@@ -94,6 +94,14 @@ func (c *control) made(name string, remove int) (*lisafs.ControlFD, lisafs.Statx
 	return child.FD(), st, err
 }
 
+// change tells whether names in this directory may change.
+func (c *control) change() error {
+	if c.dev.kernel {
+		return unix.EPERM
+	}
+	return nil
+}
+
 // self is the name of the file in the directory of open descriptors.
 func (c *control) self() string { return strconv.Itoa(c.fd) }
 
@@ -188,6 +196,9 @@ func (c *control) Open(flags uint32) (*lisafs.OpenFD, int, error) {
 // OpenCreate implements lisafs.ControlFDImpl.
 func (c *control) OpenCreate(mode linux.FileMode, _ lisafs.UID, _ lisafs.GID, name string, flags uint32) (*lisafs.ControlFD, lisafs.Statx, *lisafs.OpenFD, int, error) {
 	var none lisafs.Statx
+	if err := c.change(); err != nil {
+		return nil, none, nil, -1, err
+	}
 	fd, err := unix.Openat(c.fd, name, int(flags)|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, fileMode(mode))
 	if err != nil {
 		return nil, none, nil, -1, err
@@ -210,6 +221,9 @@ func (c *control) OpenCreate(mode linux.FileMode, _ lisafs.UID, _ lisafs.GID, na
 
 // Mkdir implements lisafs.ControlFDImpl.
 func (c *control) Mkdir(mode linux.FileMode, _ lisafs.UID, _ lisafs.GID, name string) (*lisafs.ControlFD, lisafs.Statx, error) {
+	if err := c.change(); err != nil {
+		return nil, lisafs.Statx{}, err
+	}
 	if err := unix.Mkdirat(c.fd, name, fileMode(mode)); err != nil {
 		return nil, lisafs.Statx{}, err
 	}
@@ -218,7 +232,7 @@ func (c *control) Mkdir(mode linux.FileMode, _ lisafs.UID, _ lisafs.GID, name st
 
 // Mknod implements lisafs.ControlFDImpl: it makes empty files only.
 func (c *control) Mknod(mode linux.FileMode, _ lisafs.UID, _ lisafs.GID, name string, _, _ uint32) (*lisafs.ControlFD, lisafs.Statx, error) {
-	if mode.FileType() != linux.ModeRegular {
+	if mode.FileType() != linux.ModeRegular || c.change() != nil {
 		return nil, lisafs.Statx{}, unix.EPERM
 	}
 	if err := unix.Mknodat(c.fd, name, unix.S_IFREG|fileMode(mode), 0); err != nil {
@@ -230,6 +244,9 @@ func (c *control) Mknod(mode linux.FileMode, _ lisafs.UID, _ lisafs.GID, name st
 // Symlink implements lisafs.ControlFDImpl. Where it points to is of no
 // concern: nobody follows it on this side.
 func (c *control) Symlink(name, target string, _ lisafs.UID, _ lisafs.GID) (*lisafs.ControlFD, lisafs.Statx, error) {
+	if err := c.change(); err != nil {
+		return nil, lisafs.Statx{}, err
+	}
 	if err := unix.Symlinkat(target, c.fd, name); err != nil {
 		return nil, lisafs.Statx{}, err
 	}
@@ -239,7 +256,7 @@ func (c *control) Symlink(name, target string, _ lisafs.UID, _ lisafs.GID) (*lis
 // Link implements lisafs.ControlFDImpl.
 func (c *control) Link(dir lisafs.ControlFDImpl, name string) (*lisafs.ControlFD, lisafs.Statx, error) {
 	d := dir.(*control)
-	if !c.IsRegular() && !c.IsSymlink() {
+	if !c.IsRegular() && !c.IsSymlink() || d.change() != nil {
 		return nil, lisafs.Statx{}, unix.EPERM
 	}
 	if err := unix.Linkat(c.jail.self, c.self(), d.fd, name, unix.AT_SYMLINK_FOLLOW); err != nil {
@@ -250,6 +267,9 @@ func (c *control) Link(dir lisafs.ControlFDImpl, name string) (*lisafs.ControlFD
 
 // Unlink implements lisafs.ControlFDImpl.
 func (c *control) Unlink(name string, flags uint32) error {
+	if err := c.change(); err != nil {
+		return err
+	}
 	return unix.Unlinkat(c.fd, name, int(flags))
 }
 
@@ -260,10 +280,14 @@ func (c *control) RenameAt(old string, dir lisafs.ControlFDImpl, name string) er
 
 // RenameAt2 implements lisafs.ControlFDImpl. A whiteout would be a device.
 func (c *control) RenameAt2(old string, dir lisafs.ControlFDImpl, name string, flags uint32) error {
+	d := dir.(*control)
 	if flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
 		return unix.EINVAL
 	}
-	return unix.Renameat2(c.fd, old, dir.(*control).fd, name, uint(flags))
+	if err := errors.Join(c.change(), d.change()); err != nil {
+		return unix.EPERM
+	}
+	return unix.Renameat2(c.fd, old, d.fd, name, uint(flags))
 }
 
 // Renamed implements lisafs.ControlFDImpl: nothing here depends on names.

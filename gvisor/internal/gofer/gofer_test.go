@@ -263,20 +263,61 @@ func TestKernelsFilesAreNotOpened(t *testing.T) {
 			t.Errorf("open /%s: got nil, want a refusal", path)
 		}
 	}
+	// A directory there is no directory: it would be a cgroup, for one.
+	w := begin(t, "/", false)
+	for _, path := range []string{"sys/fs/cgroup/memory", "sys/fs/cgroup/unified", "proc/sys", "sys/kernel"} {
+		dir, err := w.find(path)
+		if err != nil {
+			continue
+		}
+		var st unix.Statfs_t
+		if err := unix.Statfs("/"+path, &st); err != nil || !Kernel(st.Type) {
+			continue
+		}
+		refusals(t, map[string]func() error{
+			"mkdir in " + path: func() error { _, err := dir.MkdirAt(ctx, "gofer-test", 0o755, 0, 0); return want(unix.EPERM, err) },
+			"rmdir in " + path: func() error { return want(unix.EPERM, dir.UnlinkAt(ctx, "gofer-test", unix.AT_REMOVEDIR)) },
+			"create in " + path: func() error {
+				_, _, _, err := dir.OpenCreateAt(ctx, "gofer-test", unix.O_RDWR, 0o644, 0, 0)
+				return want(unix.EPERM, err)
+			},
+			"rename in " + path: func() error { return want(unix.EPERM, dir.RenameAt(ctx, "a", dir.ID(), "b", 0)) },
+		})
+		if os.Remove("/"+path+"/gofer-test") == nil {
+			t.Errorf("mkdir in %s: it was made", path)
+		}
+	}
 	if err := p.open("etc/passwd"); err != nil {
 		t.Errorf("open /etc/passwd: %v", err)
 	}
 }
 
-// open looks up a path and opens what is there.
-func (p *peer) open(path string) error {
+// want is nil, which is no refusal, unless err is the one.
+func want(errno unix.Errno, err error) error {
+	if errors.Is(err, errno) {
+		return err
+	}
+	return nil
+}
+
+// find looks up a path.
+func (p *peer) find(path string) (lisafs.ClientFD, error) {
 	at := p.root
 	for name := range strings.SplitSeq(path, "/") {
 		inode, err := at.Walk(ctx, name)
 		if err != nil {
-			return err
+			return at, err
 		}
 		at = p.client.NewFD(inode.ControlFD)
+	}
+	return at, nil
+}
+
+// open looks up a path and opens what is there.
+func (p *peer) open(path string) error {
+	at, err := p.find(path)
+	if err != nil {
+		return err
 	}
 	_, fd, err := at.OpenAt(ctx, unix.O_RDONLY)
 	if fd >= 0 {
