@@ -113,3 +113,21 @@ func ExampleBox_Main() {
 	main.Stdin, main.Stdout = os.Stdin, os.Stdout
 	fmt.Println(main.Run()) // boots the box, runs cat, stops and removes the box
 }
+
+func ExampleBoxOptions_volumes() {
+	if _, err := rt.Volumes().Create(ctx, "cache"); err != nil && !errors.Is(err, boxlite.ErrExists) {
+		log.Fatal(err)
+	}
+	box, err := rt.Create(ctx, boxlite.BoxOptions{
+		Image: "python:slim",
+		Volumes: []boxlite.Volume{
+			{Host: "/srv/datasets", Guest: "/data", ReadOnly: true}, // whatever runs in the box
+			{Host: "/srv/results/today", Guest: "/results"},
+			{Name: "cache", Guest: "/root/.cache"}, // outlasts the box, and may be in several
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(box.ID())
+}
