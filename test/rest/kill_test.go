@@ -25,9 +25,10 @@ type process struct {
 	url string
 }
 
-func startProcess(t *testing.T, home string) *process {
+func startProcess(t *testing.T, home string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(boxtest.CLI(t), "serve", "--port", "0", "--home", home)}
+	args = append([]string{"serve", "--port", "0", "--home", home}, args...)
+	p := &process{t: t, cmd: exec.Command(boxtest.CLI(t), args...)}
 	p.cmd.Env = append(os.Environ(), "BOXLITE_SERVE_API_KEY="+apiKey)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
