@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/boxlite-go/boxlite/gvisor"
 	"github.com/boxlite-go/boxlite/internal/engine"
 	"github.com/boxlite-go/boxlite/internal/testenv"
@@ -165,6 +167,88 @@ func TestSaveWhileRunning(t *testing.T) {
 	sh(t, m, "usleep 20000")
 	if after := sh(t, m, "wc -l < /root/log"); after == before {
 		t.Error("a command in the background does not go on after a save")
+	}
+}
+
+// TestDiskIsFull fills a disk in several ways: the box is told, and the host
+// keeps no more than it was to.
+func TestDiskIsFull(t *testing.T) {
+	testenv.NeedGVisor(t)
+	s := spec(t)
+	s.DiskSize = 16 << 20
+	m := start(t, s)
+	for _, way := range []struct{ name, script string }{
+		{"one file", "head -c 20000000 /dev/zero | tr '\\0' x >/root/f"},
+		{"small files", "for i in $(seq 4500); do echo $i >/root/f$i; done"},
+		{"a sparse file", "truncate -s 1000000000000 /root/s && head -c 20000000 /dev/zero | tr '\\0' x | dd of=/root/s bs=4096 seek=100000 conv=notrunc"},
+		{"a file that grows by truncation", "for i in 1 2 3 4 5 6 7 8; do head -c 3000000 /dev/zero | tr '\\0' x >>/root/f; truncate -s ${i}000000000 /root/f; done"},
+	} {
+		out := sh(t, m, "("+way.script+"); df -k / | tail -1 | tr -s ' ' | cut -d' ' -f4")
+		if !strings.Contains(out, "No space left on device") {
+			t.Errorf("%s: got %q, want no space left on device", way.name, out)
+		}
+		if used := blocksOf(t, m, s.Disk); used > s.DiskSize {
+			t.Errorf("%s: the host keeps %d bytes of a disk of %d", way.name, used, s.DiskSize)
+		}
+		save(t, m)
+		want := sh(t, m, "ls /root | wc -l; cat /root/* | head -c 100000 | md5sum")
+		stop(t, m)
+		m = start(t, s) // as full as it was
+		if got := sh(t, m, "ls /root | wc -l; cat /root/* | head -c 100000 | md5sum"); got != want {
+			t.Errorf("%s, after a restart: got %q, want %q", way.name, got, want)
+		}
+		if got := sh(t, m, "rm -rf /root/*; echo y >/root/y; cat /root/y; rm /root/y"); got != "y\n" {
+			t.Errorf("%s, and with room again: got %q, want %q", way.name, got, "y\n")
+		}
+	}
+}
+
+// blocksOf is how much of the host's disk the files in a running machine take.
+func blocksOf(tb testing.TB, m engine.Machine, dir string) int64 {
+	tb.Helper()
+	fds := fmt.Sprintf("/proc/%d/fd/", sentry(tb, m))
+	entries, err := os.ReadDir(fds)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, e := range entries {
+		var st unix.Stat_t
+		if to, _ := os.Readlink(fds + e.Name()); strings.HasPrefix(to, dir) && unix.Stat(fds+e.Name(), &st) == nil {
+			return st.Blocks * 512
+		}
+	}
+	tb.Fatalf("the sentry has no file in %s", dir)
+	return 0
+}
+
+// TestManyFiles fills a box with files until there are too many: whatever was
+// saved can be started again, and the end is told.
+func TestManyFiles(t *testing.T) {
+	testenv.NeedGVisor(t)
+	s := spec(t)
+	s.Memory = 64 << 20
+	m := start(t, s)
+	fill := func(m engine.Machine, dir string) {
+		t.Helper()
+		sh(t, m, "mkdir /root/"+dir+"; cd /root/"+dir+"; i=0; while [ $i -lt 10000 ]; do : > f$i || exit 1; i=$((i+1)); done")
+	}
+	for _, dir := range []string{"a", "b", "c"} {
+		fill(m, dir)
+		save(t, m)
+	}
+	stop(t, m)
+	m = start(t, s) // now with room for the tree it has
+	for _, dir := range []string{"d", "e"} {
+		fill(m, dir)
+	}
+	if _, err := m.(engine.DiskSaver).SaveDisk(t.Context()); err == nil || !strings.Contains(err.Error(), "too many files") {
+		t.Errorf("save of 50000 files in a box of 64 MiB: got %v, want too many files", err)
+	}
+	sh(t, m, "rm -r /root/e")
+	save(t, m)
+	stop(t, m)
+	if got, want := sh(t, start(t, s), "ls /root; ls /root/a /root/b /root/c /root/d | wc -l"), "a\nb\nc\nd\n40007\n"; got != want {
+		t.Errorf("after all that: got %q, want %q", got, want)
 	}
 }
 

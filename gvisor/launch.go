@@ -97,7 +97,7 @@ func (e *Engine) launch(s engine.Spec, agent *os.File, l *layer, v *volumes) (*m
 	cli.config(s)
 	cli.boot(s, bootFiles{rootfs, agent, l.upper, spec, null, bootedW, listener, agentEnd, v.sentry}, l)
 
-	cgroup, err := hostos.NewCgroup(s.ID, hostLimits(s))
+	cgroup, err := hostos.NewCgroup(s.ID, hostLimits(s, l.began))
 	if err != nil {
 		return nil, err
 	}

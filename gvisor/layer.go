@@ -73,6 +73,7 @@ type layer struct {
 	upper    *os.File       // contents, as long as the machine runs
 	tracker  *blocks.Tracker
 	seed     maphash.Seed
+	began    int64  // bytes of the tree the machine starts with
 	tree     uint64 // sum of the tree that is saved, 0: not known
 }
 
@@ -95,6 +96,7 @@ func openLayer(disk string) (*layer, error) {
 		return nil, err
 	default:
 		l.manifest = man
+		l.began = man.Files[treeFile].Size
 		if err := l.openFiles(); err != nil {
 			return nil, err
 		}

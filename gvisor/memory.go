@@ -25,8 +25,23 @@ const (
 	maxHostProcesses = 32 << 10
 )
 
-func hostLimits(s engine.Spec) hostos.Limits {
-	return hostos.Limits{Memory: s.Memory + sentryMemory, CPUs: s.CPUs, Processes: maxHostProcesses}
+// A sentry that loads a tree holds the archive for good, and several times as
+// much until its first collections of garbage: a box that could make its files
+// must also be able to start with them. In turn no tree is saved that takes
+// more than a third of what the box may use, or each start would allow more.
+const treeMemory, treeShare = 4, 3
+
+// memoryLimit is what the machine of s may use that starts with a tree of so
+// many bytes.
+func memoryLimit(s engine.Spec, tree int64) int64 {
+	return s.Memory + sentryMemory + treeMemory*tree
+}
+
+// maxTree is the largest tree of s that is saved, in bytes: about 1 kB a file.
+func maxTree(s engine.Spec) int64 { return memoryLimit(s, 0) / treeShare }
+
+func hostLimits(s engine.Spec, tree int64) hostos.Limits {
+	return hostos.Limits{Memory: memoryLimit(s, tree), CPUs: s.CPUs, Processes: maxHostProcesses}
 }
 
 // Who dies when the memory limit is reached is up to the kernel's scores.
@@ -82,7 +97,7 @@ func (m *machine) watchMemory() {
 		m.watchKills()
 		return
 	}
-	limit := m.spec.Memory + sentryMemory
+	limit := memoryLimit(m.spec, m.layer.began)
 	var g gauge
 	defer g.close()
 	timer := time.NewTimer(maxPoll)

@@ -64,6 +64,9 @@ func (m *machine) save() (s engine.Saved, err error) {
 		if err := m.writeTree(n); err != nil {
 			return err
 		}
+		if err := n.fits(maxTree(m.spec)); err != nil {
+			return err
+		}
 		return n.capture()
 	})
 	if err != nil {
@@ -154,6 +157,18 @@ func (n *nextLayer) close() {
 		n.draft.Discard()
 	}
 	_ = os.RemoveAll(n.dir) // a leftover of the next start otherwise
+}
+
+// fits refuses a tree that could not be loaded again.
+func (n *nextLayer) fits(most int64) error {
+	fi, err := n.files[treeFile].Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Size() > most {
+		return fmt.Errorf("too many files: what is to be saved of their names takes %d bytes, and a box of this memory can start with %d; remove some, or take a box of more memory", fi.Size(), most)
+	}
+	return nil
 }
 
 // capture takes the contents that have changed. The box is paused.
