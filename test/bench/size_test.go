@@ -50,6 +50,35 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
+// BenchmarkIdleSaved is a box at rest that has been saved while it ran and goes
+// on being looked at, each second.
+func BenchmarkIdleSaved(b *testing.B) {
+	const rest = 5 * time.Second
+	_, home := boxtest.New(b, boxtest.Alpine)
+	box := boxtest.Box(b, product(b, home), boxlite.BoxOptions{Image: boxtest.Alpine, SaveInterval: time.Second})
+	boxtest.Sh(b, box, "true")
+	boxtest.Eventually(b, time.Minute, "the box is saved", func() bool {
+		info, err := box.Info(b.Context())
+		return err == nil && !info.Saved.IsZero() && !info.Unsaved
+	})
+	info, err := box.Info(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	pids := append([]int{info.PID}, hostos.Descendants(info.PID)...)
+	time.Sleep(time.Second)
+	for b.Loop() {
+		before := cpu(pids[:1])
+		time.Sleep(rest)
+		var pss int64
+		for _, pid := range pids {
+			pss += proportional(b, pid)
+		}
+		b.ReportMetric(float64(pss)/(1<<20), "PSS-MiB")
+		b.ReportMetric((cpu(pids[:1])-before).Seconds()/rest.Seconds()*100, "cpu-%")
+	}
+}
+
 // product opens the runtime in home with the program that users have as owner
 // of boxes, which is smaller than a test.
 func product(b *testing.B, home string) *boxlite.Runtime {
