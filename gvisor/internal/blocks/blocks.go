@@ -38,7 +38,7 @@ const (
 )
 
 // ErrDamaged says that what was read is not what was saved.
-var ErrDamaged = errors.New("saved data is damaged")
+var ErrDamaged = errors.New("saved layer is damaged")
 
 // Range is a part of the file that is in use. Its ends are multiples of 4096.
 type Range struct{ Start, End int64 }
