@@ -1,6 +1,7 @@
 package real
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"net"
@@ -87,6 +88,9 @@ func session(t *testing.T, dir string, as []string) string {
 	defer ln.Close()
 	go func() { // ends with ln
 		for c, err := ln.Accept(); err == nil; c, err = ln.Accept() {
+			// What is not read when a socket is closed resets the connection,
+			// and the answer is lost.
+			_, _ = bufio.NewReader(c).ReadString('\n')
 			fmt.Fprintln(c, "from the host")
 			c.Close()
 		}
