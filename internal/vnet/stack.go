@@ -37,15 +37,23 @@ func configure(s *stack.Stack, l *link) error {
 	if err := s.CreateNIC(nic, l); err != nil {
 		return fmt.Errorf("card of the box's network: %s", err)
 	}
-	for _, a := range []netip.Prefix{
-		netip.PrefixFrom(Gateway4, BoxIPv4.Bits()),
-		netip.PrefixFrom(Gateway6, BoxIPv6.Bits()),
+	for _, a := range []struct {
+		netip.Prefix
+		stack.PrimaryEndpointBehavior
+	}{
+		{netip.PrefixFrom(Gateway4, BoxIPv4.Bits()), stack.CanBePrimaryEndpoint},
+		{netip.PrefixFrom(Gateway6, BoxIPv6.Bits()), stack.CanBePrimaryEndpoint},
+		// For each packet the stack asks whether its source is a broadcast
+		// address. A source that it does not know it looks for among the
+		// addresses of all flows, which takes a millisecond when there are
+		// thousands.
+		{BoxIPv4, stack.NeverPrimaryEndpoint},
 	} {
 		pa := tcpip.ProtocolAddress{Protocol: protocolOf(a.Addr()), AddressWithPrefix: tcpip.AddressWithPrefix{
 			Address: addressOf(a.Addr()), PrefixLen: a.Bits(),
 		}}
-		if err := s.AddProtocolAddress(nic, pa, stack.AddressProperties{}); err != nil {
-			return fmt.Errorf("address %s of the gateway: %s", a, err)
+		if err := s.AddProtocolAddress(nic, pa, stack.AddressProperties{PEB: a.PrimaryEndpointBehavior}); err != nil {
+			return fmt.Errorf("address %s of the box's network: %s", a.Prefix, err)
 		}
 	}
 	s.SetPromiscuousMode(nic, true) // take packets for any address
