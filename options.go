@@ -52,7 +52,9 @@ type BoxOptions struct {
 	MemoryMiB int `json:"memory_mib,omitempty"`
 
 	// DiskSizeGB is the most the box may write, in units of 1e9 bytes. Zero
-	// means 10. Writing more fails in the box: no space left on device.
+	// means 10. Writing more fails in the box: no space left on device. On the
+	// host what it has written is there once while the box runs, and saved, in
+	// up to twice the room.
 	DiskSizeGB int `json:"disk_size_gb,omitempty"`
 
 	// WorkingDir is where commands run, made if missing. Empty means the

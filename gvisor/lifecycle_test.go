@@ -21,6 +21,24 @@ import (
 	"github.com/boxlite-go/boxlite/internal/testenv"
 )
 
+// TestDeathDuringASave names the death and not the save as what went wrong.
+func TestDeathDuringASave(t *testing.T) {
+	testenv.NeedGVisor(t)
+	m := start(t, spec(t))
+	sh(t, m, "head -c 100000000 /dev/zero | tr '\\0' x >/root/f")
+	saved, pid := make(chan error, 1), sentry(t, m)
+	go func() { _, err := m.(engine.DiskSaver).SaveDisk(t.Context()); saved <- err }()
+	time.Sleep(20 * time.Millisecond) // into the save, or before it: the answer is the same
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-m.Done()
+	if err := m.Err(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("Err: got %v, want that it was killed", err)
+	}
+	<-saved // whatever it says: it may have been done
+}
+
 func TestCheck(t *testing.T) {
 	testenv.NeedGVisor(t)
 	if err := gvisor.New(gvisor.Options{CacheDir: t.TempDir()}).Check(t.Context()); err != nil {

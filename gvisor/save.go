@@ -84,14 +84,22 @@ func (m *machine) paused(f func() error) (took time.Duration, err error) {
 	}
 	defer func() {
 		if e := m.ctl.saves.Call(boot.ContMgrResume, nil, nil); e != nil {
-			e = fmt.Errorf("box does not go on after a save: %w", e)
-			m.fail(e)
+			e = fmt.Errorf("box does not go on: %w", e)
 			err = errors.Join(err, e)
+			select {
+			case <-m.proc.exited: // that is why
+			case <-time.After(lastBreath):
+				m.fail(e)
+			}
 		}
 		took = time.Since(began)
 	}()
 	return 0, f()
 }
+
+// lastBreath is how long a sentry that no longer answers may take to be gone
+// as a process; that it was killed says more than that it does not answer.
+const lastBreath = time.Second
 
 // writeTree has the sentry write its tree, and where in the upper file the
 // contents are. The contents themselves, which it would write behind each
