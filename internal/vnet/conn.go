@@ -108,8 +108,8 @@ func unlessEOF(err error) error {
 // Reset implements conn.
 func (c *boxConn) Reset() { c.ep.Abort() }
 
-// linger waits until the box has everything that was sent to it, or takes no more
-// of it for lingerTime, after both sides have ended. Until then the connection
+// linger waits, after Close, until the box has everything that was sent to it and
+// has ended its side too, or takes no more for lingerTime. Until then the connection
 // takes memory, so it counts as open.
 func (c *boxConn) linger() {
 	entry, changed := waiter.NewChannelEntry(waiter.EventHUp | waiter.EventErr | waiter.WritableEvents)
@@ -132,10 +132,10 @@ func (c *boxConn) linger() {
 	}
 }
 
-// gone tells whether nothing is left to be sent.
+// gone tells whether nothing is left of a connection that matters.
 func (c *boxConn) gone() bool {
 	switch tcp.EndpointState(c.ep.State()) {
-	case tcp.StateFinWait2, tcp.StateTimeWait, tcp.StateClose, tcp.StateError:
+	case tcp.StateTimeWait, tcp.StateClose, tcp.StateError:
 		return true
 	}
 	return false

@@ -294,6 +294,27 @@ func (w *rawBox) drain() {
 	})
 }
 
+// TestCloseDuringHandshakes promises that Close does not wait for a box that
+// begins connections and never completes them, nor for one that sends on.
+func TestCloseDuringHandshakes(t *testing.T) {
+	to := alias(serve(t, "127.0.0.1:0", repeat))
+	for i := range 50 {
+		n, err := New(Config{Policy: hostAllowed()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &rawBox{t, n, n.Link()}
+		for j := range 8 {
+			w.send(syn(netip.AddrPortFrom(BoxIPv4.Addr(), uint16(1000+i+j)), to))
+			w.send(syn(netip.AddrPortFrom(BoxIPv4.Addr(), uint16(1000+i+j)), netip.AddrPortFrom(Gateway4, dnsPort)))
+			w.send(echoOf(BoxIPv4.Addr(), Gateway4))
+		}
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestBoxThatDoesNotRead promises that one who takes no frames stops itself only.
 func TestBoxThatDoesNotRead(t *testing.T) {
 	w := newRawBox(t, Config{})

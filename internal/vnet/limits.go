@@ -29,8 +29,16 @@ const (
 	// happen on a wire that keeps the order.
 	timeWait = time.Millisecond
 
+	// halfTime is how long a box may keep a connection open that the other side
+	// has closed, and has nothing more to say on.
+	halfTime = 5 * time.Second
+
 	// retryTime is how long a listener waits that the host gives no connection.
 	retryTime = 100 * time.Millisecond
+
+	// abortTime is how often the end of a network looks for connections that
+	// began while it was at it. It mostly looks once.
+	abortTime = 5 * time.Millisecond
 
 	// spoofNote is how often packets from a wrong address are recorded.
 	spoofNote = time.Second

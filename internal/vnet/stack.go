@@ -67,10 +67,11 @@ func setTCP(s *stack.Stack) error {
 	sack := tcpip.TCPSACKEnabled(true) // what the box's end drops is sent again alone
 	grow := tcpip.TCPModerateReceiveBufferOption(false)
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
+	half := tcpip.TCPLingerTimeoutOption(halfTime)
 	largest := bufferSizes[0].size
 	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: int(largest), Max: int(largest)}
 	snd := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: int(largest), Max: int(largest)}
-	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &grow, &wait, &rcv, &snd} {
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &grow, &wait, &half, &rcv, &snd} {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("TCP of the box's network: %T: %s", o, err)
 		}

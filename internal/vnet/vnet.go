@@ -233,13 +233,37 @@ func (n *Network) close() {
 	for _, fl := range n.all() {
 		fl.reset(ErrClosed)
 	}
-	n.stack.Close() // ends handshakes too, which flows wait for
-	n.wg.Wait()
+	n.abort()
 	n.gate.close()
+	n.stack.Close()
 	n.link.Close()
+	n.link.Wait() // before the stack does, which then holds a lock that the reader may want
 	n.stack.Wait()
 	n.box.Close()
 	n.recorder.close()
+}
+
+// abort ends all connections of the stack until nothing of ours is left that uses
+// one. One pass is not enough: a handshake that begins meanwhile would go on until
+// the box answers it.
+func (n *Network) abort() {
+	done := make(chan struct{})
+	go func() { // waited for below
+		defer close(done)
+		n.wg.Wait()
+	}()
+	tick := time.NewTicker(abortTime)
+	defer tick.Stop()
+	for {
+		for _, ep := range n.stack.RegisteredEndpoints() {
+			ep.Abort()
+		}
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // enter counts something that Close has to wait for, unless it is too late.
