@@ -39,6 +39,7 @@ var operations = map[string]operation{
 	"GET /v1/boxes/{id}/metrics":                  {nil, 200, boxMetricsReply{}},
 	"GET /v1/boxes/{id}/logs":                     {nil, 200, nil},
 	"PUT /v1/boxes/{id}/network":                  {networkRequest{}, 204, nil},
+	"POST /v1/boxes/{id}/network/tunnel":          {nil, 200, tunnelReply{}},
 	"GET /v1/boxes/{id}/network/log":              {nil, 200, nil},
 	"PUT /v1/boxes/{id}/secrets/{name}":           {secretValue{}, 204, nil},
 	"GET /v1/boxes/{id}/files":                    {nil, 200, nil},

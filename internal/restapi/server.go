@@ -62,6 +62,7 @@ type Server struct {
 	metrics   *metrics
 	life      *lifecycle
 	vault     *vault
+	tunnels   chan struct{} // places of those that are open
 }
 
 // New makes a server.
@@ -80,6 +81,7 @@ func New(cfg Config) *Server {
 	s.replies = newReplies()
 	s.life = newLifecycle(s)
 	s.vault = newVault()
+	s.tunnels = make(chan struct{}, maxTunnels)
 	s.handler = httpapi.Handler(httpapi.Config{
 		Routes:   s.routes(),
 		Keys:     cfg.Keys,
@@ -193,6 +195,7 @@ func (s *Server) routes() []httpapi.Route {
 		{Pattern: "GET /v1/boxes/{id}/metrics", Scope: "box:read", Handle: s.boxMetrics},
 		{Pattern: "GET /v1/boxes/{id}/logs", Scope: "box:read", Handle: s.boxLogs},
 		{Pattern: "PUT /v1/boxes/{id}/network", Scope: "box:write", Handle: s.setNetwork},
+		{Pattern: "POST /v1/boxes/{id}/network/tunnel", Scope: "box:exec", Handle: s.tunnel},
 		{Pattern: "GET /v1/boxes/{id}/network/log", Scope: "box:read", Handle: s.networkLog},
 		{Pattern: "PUT /v1/boxes/{id}/secrets/{name}", Scope: "box:write", Handle: s.setSecret},
 		{Pattern: "GET /v1/boxes/{id}/files", Scope: "box:exec", Handle: s.getFiles},

@@ -255,6 +255,21 @@ test('network', async () => {
   await rt.remove('listed', true);
   await rejects(rt.create({ image, network: { outbound: { mode: 'enabled', allowNet: ['not a rule'] } } }, 'bad'), /^invalid argument: .*not a rule/);
 });
+test('tunnel', async () => {
+  const box = await rt.create({ image }, 'tunnel');
+  const x = await box.exec('sh', ['-c', 'echo ready; while :; do nc -l -p 3000 -e cat; done'], null, false, null, null, null);
+  assert.equal(await limit((await x.stdout()).next(), 'ready'), 'ready\n');
+  let conn;
+  for (let i = 0; i < 50 && !conn; i++) {
+    const tunnel = await box.network.tunnel(3000);
+    assert.match(tunnel.uri(), /^http:/);
+    try { conn = await tunnel.connect(); } catch { await new Promise((go) => setTimeout(go, 100)); }
+  }
+  await conn.write(Buffer.from('through'));
+  assert.equal((await limit(conn.read(100), 'read')).toString(), 'through');
+  await conn.close();
+  await rt.remove('tunnel', true);
+});
 test('secrets', async () => {
   const box = await rt.create({ image, secrets: [{ name: 'TOKEN', value: 'a-secret-value', hosts: ['api.example.com'] }] }, 'secret');
   const r = await sh(box, 'env | grep BOXLITE_SECRET');
