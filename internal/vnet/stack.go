@@ -17,22 +17,19 @@ import (
 // nic is the one card of our stack.
 const nic tcpip.NICID = 1
 
-// newStack makes our end of the network: a host that has the gateway's addresses
-// and takes packets to every other one as well.
-func newStack(l *link) (*stack.Stack, error) {
-	s := stack.New(stack.Options{
+// newStack makes a stack that has no card yet.
+func newStack() *stack.Stack {
+	return stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 		// HandleLocal stays off: every address counts as ours, so a packet of
 		// the box would be taken for one that we sent ourselves.
 	})
-	if err := configure(s, l); err != nil {
-		s.Destroy()
-		return nil, err
-	}
-	return s, nil
 }
 
+// configure makes it our end of the network: a host that has the gateway's
+// addresses and takes packets to every other one as well. Packets come from here
+// on, so what is to handle them must be set.
 func configure(s *stack.Stack, l *link) error {
 	if err := s.CreateNIC(nic, l); err != nil {
 		return fmt.Errorf("card of the box's network: %s", err)

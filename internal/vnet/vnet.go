@@ -137,10 +137,12 @@ func (n *Network) start(record func(egress.Event)) (err error) {
 	}
 	u.Add(func() { n.link.Close(); n.box.Close() })
 	n.link.spoof = n.spoof
-	if n.stack, err = newStack(n.link); err != nil {
+	n.stack = newStack()
+	u.Add(n.stack.Destroy)
+	n.setHandlers()
+	if err := configure(n.stack, n.link); err != nil {
 		return err
 	}
-	u.Add(n.stack.Destroy)
 	for _, at := range []netip.Addr{Gateway4, Gateway6} {
 		c, err := n.listenDNS(at)
 		if err != nil {
@@ -148,16 +150,20 @@ func (n *Network) start(record func(egress.Event)) (err error) {
 		}
 		n.dns = append(n.dns, c)
 	}
-	s := n.stack
-	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, maxConnects, n.handleTCP).HandlePacket)
-	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, n.handleUDP).HandlePacket)
-	s.SetTransportProtocolHandler(icmp.ProtocolNumber4, n.handleICMP)
-	s.SetTransportProtocolHandler(icmp.ProtocolNumber6, n.handleICMP)
 	for _, c := range n.dns {
 		n.wg.Go(func() { c.serve(n) }) // Close closes c and waits
 	}
 	u.Keep()
 	return nil
+}
+
+// setHandlers says what is done with packets that are for no port of our own.
+func (n *Network) setHandlers() {
+	s := n.stack
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, maxConnects, n.handleTCP).HandlePacket)
+	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, n.handleUDP).HandlePacket)
+	s.SetTransportProtocolHandler(icmp.ProtocolNumber4, n.handleICMP)
+	s.SetTransportProtocolHandler(icmp.ProtocolNumber6, n.handleICMP)
 }
 
 // Link returns the end of the link that is for the box: a datagram socket with an
