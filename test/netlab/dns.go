@@ -14,7 +14,7 @@ import (
 )
 
 // zone is what the resolver knows. A name has answers one after another; each
-// question for its addresses moves on to the next, until the last.
+// question for its IPv4 addresses moves on to the next, until the last.
 type zone struct {
 	*sync.Mutex
 	answers map[string][]answer
@@ -63,7 +63,7 @@ func (z zone) set(rs []Record) {
 }
 
 // next returns the answer for a name.
-func (z zone) next(name string) (answer, bool) {
+func (z zone) next(name string, t dnsmessage.Type) (answer, bool) {
 	z.Lock()
 	defer z.Unlock()
 	name = strings.ToLower(name)
@@ -71,7 +71,7 @@ func (z zone) next(name string) (answer, bool) {
 	if len(as) == 0 {
 		return answer{}, false
 	}
-	if len(as) > 1 {
+	if len(as) > 1 && t == dnsmessage.TypeA {
 		z.answers[name] = slices.Clone(as[1:])
 	}
 	return as[0], true
@@ -171,7 +171,7 @@ func (w *World) resolve(query []byte, rogue bool) []byte {
 func (w *World) answer(m *dnsmessage.Message, q dnsmessage.Question) bool {
 	owner := q.Name
 	for range 8 {
-		a, ok := w.zone.next(owner.String())
+		a, ok := w.zone.next(owner.String(), q.Type)
 		if !ok {
 			return len(m.Answers) > 0
 		}

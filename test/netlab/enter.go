@@ -26,14 +26,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is the environment variable that says what a process of the test binary
-// is, and the name under which tests can require a laboratory.
+// roleVar is the environment variable that says what a process of the test binary
+// is: nothing before it has entered a laboratory.
 const (
-	roleVar  = "BOXLITE_NETLAB"
-	inside   = "inside" // the test process, in its namespace
-	outside  = "world"  // the process with the servers
-	required = "netlab"
+	roleVar = "BOXLITE_NETLAB"
+	inside  = "inside" // the test process, in its namespace
+	outside = "world"  // the process with the servers
 )
+
+// required is the name under which BOXLITE_TEST_REQUIRE has a laboratory.
+const required = "netlab"
 
 // The wire between the namespaces.
 const (
@@ -161,7 +163,7 @@ func ip(commands ...string) error {
 	return nil
 }
 
-// Eventually waits for what another process brings about.
+// eventually waits for what another process brings about.
 func eventually(limit time.Duration, ok func() error) (err error) {
 	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
 		if err = ok(); err == nil || time.Now().After(deadline) {

@@ -51,8 +51,8 @@ func (l *Lab) Pool() *x509.CertPool {
 }
 
 // Record is what the resolver of the laboratory answers for a name. When there
-// are several for a name and Then is set, each question gets the next one, and
-// the last one stays.
+// are several for a name and Then is set, each question for IPv4 addresses gets
+// the next one, and the last one stays.
 type Record struct {
 	Name  string
 	Addrs []string // A and AAAA

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +107,31 @@ func TestTheMachineIsElsewhere(t *testing.T) {
 	for _, i := range ifs {
 		if i.Name != "lo" && i.Name != wireHere {
 			t.Errorf("interface %s: got one of the machine, want lo and %s", i.Name, wireHere)
+		}
+	}
+}
+
+// TestGitServer pushes and clones with the git of this machine.
+func TestGitServer(t *testing.T) {
+	lab := Need(t)
+	dir := t.TempDir()
+	ca := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(ca, lab.CA(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	lab.ServeGit(t, dir)
+	for _, script := range []string{
+		`git init -q --bare -b main repo.git && git -C repo.git config http.receivepack true`,
+		`git clone -q https://allowed.test/git/repo.git w && cd w && git commit -q --allow-empty -m one && git push -q origin HEAD:main`,
+		`git clone -q https://allowed.test/git/repo.git c && git -C c log --format=%s | grep -x one`,
+	} {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_SSL_CAINFO="+ca,
+			"GIT_CONFIG_COUNT=3", "GIT_CONFIG_KEY_0=http.curloptResolve", "GIT_CONFIG_VALUE_0=allowed.test:443:"+Allowed4,
+			"GIT_CONFIG_KEY_1=user.name", "GIT_CONFIG_VALUE_1=n", "GIT_CONFIG_KEY_2=user.email", "GIT_CONFIG_VALUE_2=a@b")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", script, err, out)
 		}
 	}
 }
