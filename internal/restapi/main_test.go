@@ -36,13 +36,13 @@ const image = "test:latest"
 
 // site is a server on the fake engine, and a client of it.
 type site struct {
-	t    *testing.T
+	t    testing.TB
 	rt   *boxlite.Runtime
 	s    *Server
 	http *httptest.Server
 }
 
-func newSite(t *testing.T, cfg Config) *site {
+func newSite(t testing.TB, cfg Config) *site {
 	t.Helper()
 	rt, err := boxlite.Open(t.Context(), boxlite.Config{Home: t.TempDir(), Engine: enginetest.Fake()})
 	if err != nil {
@@ -63,7 +63,7 @@ func newSite(t *testing.T, cfg Config) *site {
 	return serveOn(t, rt, cfg)
 }
 
-func serveOn(t *testing.T, rt *boxlite.Runtime, cfg Config) *site {
+func serveOn(t testing.TB, rt *boxlite.Runtime, cfg Config) *site {
 	t.Helper()
 	cfg.Runtime = rt
 	if cfg.Logger == nil {
@@ -157,7 +157,7 @@ func (x *site) exec(box, script string, more ...string) string {
 
 // socketClient is a WebSocket that follows an execution.
 type socketClient struct {
-	t    *testing.T
+	t    testing.TB
 	conn *websocket.Conn
 }
 
