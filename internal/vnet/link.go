@@ -204,16 +204,18 @@ func (l *link) wait(iovecs []unix.Iovec) unix.Errno {
 	return errno
 }
 
-// Attach implements stack.LinkEndpoint. With nil it stops the reader.
+// Attach implements stack.LinkEndpoint. Frames come after start. With nil it is
+// the end of the link.
 func (l *link) Attach(d stack.NetworkDispatcher) {
 	if d == nil {
 		l.Close()
 		return
 	}
-	if l.to.Swap(&d) == nil {
-		l.wg.Go(l.read) // Wait waits for it
-	}
+	l.to.Store(&d)
 }
+
+// start reads frames, now that the stack knows what to do with them.
+func (l *link) start() { l.wg.Go(l.read) } // Wait waits for it
 
 // Close implements stack.LinkEndpoint. It can be called more than once.
 func (l *link) Close() {

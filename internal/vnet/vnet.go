@@ -153,6 +153,7 @@ func (n *Network) start(record func(egress.Event)) (err error) {
 	for _, c := range n.dns {
 		n.wg.Go(func() { c.serve(n) }) // Close closes c and waits
 	}
+	n.link.start()
 	u.Keep()
 	return nil
 }
