@@ -139,11 +139,14 @@ func (a *app) eventPrinter(format string) (func(egress.Event) error, error) {
 	return func(e egress.Event) error { return execute(a.stdout, t, e) }, nil
 }
 
-// outcome says in words what became of an event.
+// outcome says in words what became of an event, and what to do about a refusal.
 func outcome(e egress.Event) string {
 	if e.Closed {
 		return fmt.Sprintf("closed after %s, sent %s, received %s",
 			e.Duration.Round(time.Millisecond), humanSize(e.Sent), humanSize(e.Received))
+	}
+	if fix := e.Reason.Fix(); fix != "" {
+		return e.Verdict.String() + "; " + fix
 	}
 	return e.Verdict.String()
 }
