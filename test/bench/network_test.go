@@ -50,7 +50,9 @@ print(time.perf_counter() - began)
 const transfer = 256 << 20
 
 // BenchmarkNetwork is one connection between a program in a box and a server of
-// the host, and the same program on the host beside it.
+// the host, and the same program beside it on the host, and in gVisor on the
+// host's own network (hostnet): what a box without a boundary of its own for the
+// network would have.
 func BenchmarkNetwork(b *testing.B) {
 	rt, _ := boxtest.New(b, boxtest.Python)
 	box := boxtest.Box(b, rt, boxlite.BoxOptions{
@@ -67,7 +69,10 @@ func BenchmarkNetwork(b *testing.B) {
 	for _, where := range []struct {
 		name string
 		run  func(context.Context, ...string) ([]byte, error)
-	}{{"box", inBox}, {"host", onHost}} {
+	}{{"box", inBox}, {"host", onHost}, {"hostnet", onHostNetwork(b)}} {
+		if where.run == nil {
+			continue
+		}
 		speed := func(what string, handle func(net.Conn)) {
 			b.Run(what+"/"+where.name, func(b *testing.B) {
 				port := serve(b, handle)
