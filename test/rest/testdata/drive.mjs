@@ -263,9 +263,13 @@ test('tunnel', async () => {
   for (let i = 0; i < 50 && !conn; i++) {
     const tunnel = await box.network.tunnel(3000);
     assert.match(tunnel.uri(), /^http:/);
-    try { conn = await tunnel.connect(); } catch { await new Promise((go) => setTimeout(go, 100)); }
+    // The client may connect at its first write only, and nc may not listen yet.
+    try {
+      const c = await tunnel.connect();
+      await c.write(Buffer.from('through'));
+      conn = c;
+    } catch { await new Promise((go) => setTimeout(go, 100)); }
   }
-  await conn.write(Buffer.from('through'));
   assert.equal((await limit(conn.read(100), 'read')).toString(), 'through');
   await conn.close();
   await rt.remove('tunnel', true);
