@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -34,6 +35,7 @@ type serveFlags struct {
 	logFormat  string
 	hostDirs   []string
 	reduced    bool
+	untilEOF   bool
 	limits     restapi.Limits
 	uploadGiB  int64
 }
@@ -46,7 +48,12 @@ are not detached are stopped and their files saved. SIGHUP reads the file of
 keys again. The log goes to standard error.
 
 A key is wanted on TCP as soon as there is one. Each line of the file of keys
-is NAME KEY [SCOPE,SCOPE...].`
+is NAME KEY [SCOPE,SCOPE...].
+
+With --until-eof the server belongs to the program that started it: it ends in
+order when its standard input does, which happens however that program ends, and
+leaves SIGINT to it. Once it takes requests it says so on standard output, in
+one line.`
 
 func (a *app) serveCommand() *cobra.Command {
 	var f serveFlags
@@ -76,7 +83,8 @@ func (f *serveFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.priv, "tls-key", "", "`FILE` with its private key, PEM")
 	fl.StringVar(&f.prefix, "path-prefix", "", "serve /v1/`PREFIX`/... too")
 	fl.DurationVar(&f.shutdown, "shutdown-timeout", shutdownTimeout, "how long an orderly end may take")
-	fl.StringVar(&f.logFormat, "log-format", "json", "json or text")
+	fl.StringVar(&f.logFormat, "log-format", "json", "json, text or off")
+	fl.BoolVar(&f.untilEOF, "until-eof", false, "end in order when standard input ends; for programs that start a server of their own")
 	fl.StringArrayVar(&f.hostDirs, "allow-host-dir", nil, "let TCP clients mount host directory `DIR` and what is below; repeat")
 	fl.BoolVar(&f.reduced, "allow-reduced-isolation", false, "let TCP clients ask for boxes of reduced isolation")
 	fl.IntVar(&f.limits.Boxes, "max-boxes", 0, "most boxes there may be (default 10000)")
@@ -98,8 +106,10 @@ func (f *serveFlags) logger(a *app) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(a.stderr, o)), nil
 	case "text":
 		return slog.New(slog.NewTextHandler(a.stderr, o)), nil
+	case "off":
+		return slog.New(slog.DiscardHandler), nil
 	}
-	return nil, usagef("--log-format %q: want json or text", f.logFormat)
+	return nil, usagef("--log-format %q: want json, text or off", f.logFormat)
 }
 
 // check finds flags that make no sense.
@@ -148,12 +158,15 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, rt.Close()) }()
 	srv := restapi.New(restapi.Config{
-		Runtime: rt, Keys: keys, Limits: f.limits, PathPrefix: f.prefix, Logger: log,
+		Runtime: rt, Keys: keys, Limits: f.limits, PathPrefix: f.prefix, Logger: log, Private: f.untilEOF,
 		Host: restapi.HostPolicy{Dirs: f.hostDirs, ReducedIsolation: f.reduced},
 	})
 	defer srv.Close()
-	defer a.signals.divert(serverSignals(cancel, load, log))()
-	a.announce(ls, f.cert != "")
+	defer a.signals.divert(serverSignals(cancel, load, log, f.untilEOF))()
+	a.announce(ls, f)
+	if f.untilEOF {
+		go a.endAtEOF(cancel, log) // ends with standard input, or with the process
+	}
 	return httpapi.Serve(ctx, srv, ls, f.shutdown, log, srv.Drain)
 }
 
@@ -173,11 +186,13 @@ func closeAll(ls []net.Listener) (err error) {
 }
 
 // serverSignals ends the server in order at the first signal and at once at
-// the second. SIGHUP loads the keys again.
-func serverSignals(end func(), load func() error, log *slog.Logger) func(syscall.Signal) {
+// the second. SIGHUP loads the keys again. A terminal sends SIGINT to all of a
+// foreground job; a server that is owned lets its owner decide what that means.
+func serverSignals(end func(), load func() error, log *slog.Logger, owned bool) func(syscall.Signal) {
 	asked := false
 	return func(sig syscall.Signal) {
 		switch {
+		case sig == syscall.SIGINT && owned:
 		case sig == syscall.SIGHUP:
 			if err := load(); err != nil {
 				log.Error("keys not loaded; those of before stay", slog.Any("err", err))
@@ -194,17 +209,29 @@ func serverSignals(end func(), load func() error, log *slog.Logger) func(syscall
 	}
 }
 
+// endAtEOF ends the server when standard input does. What comes in is nobody's.
+func (a *app) endAtEOF(end func(), log *slog.Logger) {
+	_, err := io.Copy(io.Discard, a.stdin)
+	log.Info("shutting down", slog.String("cause", "standard input ended"), slog.Any("err", err))
+	end()
+}
+
 // announce says where the server is, for people and for scripts that gave it
-// port 0.
-func (a *app) announce(ls []net.Listener, tls bool) {
+// port 0. A program that started it reads this on standard output, and knows
+// that requests are taken.
+func (a *app) announce(ls []net.Listener, f *serveFlags) {
+	out := a.stderr
+	if f.untilEOF {
+		out = a.stdout
+	}
 	for _, l := range ls {
 		where := "http://" + l.Addr().String()
 		switch {
 		case l.Addr().Network() == "unix":
 			where = "unix://" + l.Addr().String()
-		case tls:
+		case f.cert != "":
 			where = "https://" + l.Addr().String()
 		}
-		fmt.Fprintln(a.stderr, "BoxLite REST API server listening on "+where)
+		fmt.Fprintln(out, "BoxLite REST API server listening on "+where)
 	}
 }

@@ -56,6 +56,9 @@ func (s *Server) create(ctx context.Context, req *createRequest) (*boxReply, err
 	if err != nil {
 		return nil, err
 	}
+	if s.cfg.Private && o.AutoRemove && !o.Detach {
+		s.unused.add(b.ID())
+	}
 	for _, secret := range o.Secrets {
 		s.vault.put(b.ID(), secret.Name, secret.Value)
 	}
@@ -181,6 +184,7 @@ func (s *Server) forget(id string) {
 	s.sessions.forget(id)
 	s.life.forget(id)
 	s.vault.forget(id)
+	s.unused.forget(id)
 	s.metrics.forget(id)
 }
 
@@ -211,6 +215,9 @@ func (s *Server) start(ctx context.Context, b *boxlite.Box) error {
 		err = b.Start(ctx)
 	}
 	release(err == nil)
+	if err == nil {
+		s.unused.forget(b.ID())
+	}
 	s.metrics.started(b.ID(), time.Since(begun), err)
 	return startError(ctx, b, err)
 }

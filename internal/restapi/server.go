@@ -28,6 +28,11 @@ type Config struct {
 	// over the network.
 	Host HostPolicy
 
+	// Private says that the server belongs to one program and ends with it.
+	// Boxes made here that are to go when they stop then go with the server
+	// even if they never ran: nobody is left who would start them.
+	Private bool
+
 	// PathPrefix is accepted between /v1/ and the rest, besides none and
 	// "default".
 	PathPrefix string
@@ -62,6 +67,7 @@ type Server struct {
 	metrics   *metrics
 	life      *lifecycle
 	vault     *vault
+	unused    *unused
 	tunnels   chan struct{} // places of those that are open
 }
 
@@ -81,6 +87,7 @@ func New(cfg Config) *Server {
 	s.replies = newReplies()
 	s.life = newLifecycle(s)
 	s.vault = newVault()
+	s.unused = newUnused()
 	s.tunnels = make(chan struct{}, maxTunnels)
 	s.handler = httpapi.Handler(httpapi.Config{
 		Routes:   s.routes(),
@@ -153,6 +160,7 @@ func (s *Server) Close() {
 	s.cancel()
 	s.sessions.closeAll()
 	s.wg.Wait()
+	s.unused.remove(s)
 }
 
 // tickEvery is how often sessions and idle boxes are looked at. Lifetimes are
