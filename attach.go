@@ -1,11 +1,5 @@
 package boxlite
 
-import (
-	"context"
-
-	"github.com/boxlite-go/boxlite/internal/guest"
-)
-
 // AttachOptions say from where to follow an execution. The zero value replays
 // all that is kept, and loses nothing from then on.
 type AttachOptions struct {
@@ -29,34 +23,4 @@ func attachOption(o []AttachOptions) AttachOptions {
 		return o[0]
 	}
 	return AttachOptions{}
-}
-
-// startAttach opens a stream to an execution that another call started.
-func (c *Cmd) startAttach() (*guest.Process, error) {
-	o := c.from
-	p, err := guest.NewClient(c.box.shim().Dial).Attach(c.ctx, c.attach, guest.AttachOptions{
-		StdoutFrom: o.StdoutFrom, StderrFrom: o.StderrFrom, Lossy: o.Lossy, Stdin: c.Stdin != nil,
-	})
-	if err == nil && o.Gap != nil {
-		p.OnGap(func(g guest.Gap) { o.Gap(g.Stderr, g.From, g.To) })
-	}
-	return p, err
-}
-
-// Execution tells about one command of a running box. The error is
-// [ErrNotFound] when the box does not know the id, or no longer.
-func (b *Box) Execution(ctx context.Context, id string) (Execution, error) {
-	x, err := guest.NewClient(b.shim().Dial).Execution(ctx, id)
-	if err != nil {
-		return Execution{}, b.fail("execution", guestErr(err))
-	}
-	return publicExecution(x), nil
-}
-
-func publicExecution(x guest.Execution) Execution {
-	e := Execution{ID: x.ID, Args: x.Args, PID: x.PID, TTY: x.TTY, Started: x.Started}
-	if x.Exit != nil {
-		e.ExitCode, e.Signal, e.Cause, e.Ended = &x.Exit.Code, x.Exit.Signal, Cause(x.Exit.Cause), x.Exit.Time
-	}
-	return e
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/boxlite-go/boxlite/internal/guest"
-	"github.com/boxlite-go/boxlite/internal/shim"
 )
 
 // Terminal is the size of one. Zero sizes mean 24 rows of 80 columns.
@@ -65,7 +64,7 @@ type Cmd struct {
 	from   AttachOptions   // with attach
 	main   bool            // the main command of a job
 
-	proc    *guest.Process
+	proc    process
 	pipes   []io.Closer // our ends of pipes, closed when the command has ended
 	done    chan struct{}
 	exit    guest.Exit // valid after done
@@ -108,11 +107,12 @@ func (c *Cmd) Start() error {
 	if c.proc != nil {
 		return errors.New("boxlite: command already started")
 	}
-	err := c.start()
+	p, err := c.start()
 	if err != nil {
 		c.closePipes()
-		return c.box.fail("exec", commandErr(err))
+		return c.box.fail("exec", err)
 	}
+	c.proc = p
 	c.done = make(chan struct{})
 	if c.Stdin != nil {
 		go c.feed() // ends with the command or with its reader; see Stdin
@@ -121,19 +121,10 @@ func (c *Cmd) Start() error {
 	return nil
 }
 
-func (c *Cmd) start() (err error) {
-	switch {
-	case c.main:
-		c.proc, err = c.startMain()
-	case c.attach != "":
-		c.proc, err = c.startAttach()
-	default:
-		c.proc, err = c.startCommand()
+func (c *Cmd) start() (process, error) {
+	if c.main || c.attach != "" {
+		return c.box.on.start(c)
 	}
-	return err
-}
-
-func (c *Cmd) startCommand() (*guest.Process, error) {
 	if len(c.Args) == 0 || c.Args[0] == "" {
 		return nil, fmt.Errorf("%w: no command", ErrInvalid)
 	}
@@ -143,58 +134,12 @@ func (c *Cmd) startCommand() (*guest.Process, error) {
 	if c.Timeout < 0 {
 		return nil, fmt.Errorf("%w: timeout %v", ErrInvalid, c.Timeout)
 	}
-	config, err := c.box.imageConfig(c.ctx)
-	if err != nil {
-		return nil, err
-	}
-	g := c.box.guestCommand(config, c.Args, c.Env, c.Dir, c.User)
-	g.Stdin, g.Timeout = c.Stdin != nil, c.Timeout
-	if c.Terminal != nil {
-		g.TTY = &guest.Size{Rows: c.Terminal.Rows, Cols: c.Terminal.Cols}
-	}
 	if c.Security != nil {
 		if err := c.Security.check(); err != nil {
 			return nil, err
 		}
-		g.Limits = limits(*c.Security)
 	}
-	return c.box.guest().Start(c.ctx, g)
-}
-
-// startMain boots a job in the foreground, or attaches to one that runs.
-func (c *Cmd) startMain() (*guest.Process, error) {
-	b := c.box
-	if !b.options.job() {
-		return nil, fmt.Errorf("%w: the box has no main command", ErrState)
-	}
-	client := guest.NewClient(b.shim().Dial)
-	if run, err := b.shim().Status(c.ctx); err == nil && run.State == shim.Running {
-		c.main = false
-		return client.Attach(c.ctx, shim.MainID, guest.AttachOptions{Stdin: c.Stdin != nil})
-	}
-	if err := b.start(c.ctx, true); err != nil {
-		return nil, err
-	}
-	g, err := b.mainCommand(c.Terminal)
-	if err != nil {
-		return nil, errors.Join(err, c.stopBox())
-	}
-	c.Args, g.Stdin, g.Timeout = g.Args, c.Stdin != nil, c.Timeout
-	p, err := client.Start(c.ctx, g)
-	if err == nil && !b.options.AutoRemove {
-		err = b.shim().Follow(c.ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(commandErr(err), c.stopBox())
-	}
-	return p, nil
-}
-
-// stopBox stops the box of a foreground main command, whatever ctx says.
-func (c *Cmd) stopBox() error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), time.Minute)
-	defer cancel()
-	return c.box.stop(ctx, shim.StopOptions{Grace: time.Second})
+	return c.box.on.start(c)
 }
 
 func (c *Cmd) feed() {
@@ -237,31 +182,14 @@ func (c *Cmd) Wait() error {
 			return c.box.fail("exec", context.Cause(c.ctx))
 		}
 	}
-	err := c.result()
-	if c.main {
-		if e := c.stopBox(); e != nil && !errors.Is(err, ErrBoxDied) {
-			err = errors.Join(err, c.box.fail("stop", e))
-		}
-	}
-	return err
-}
-
-func (c *Cmd) result() error {
-	if errors.Is(c.copyErr, io.ErrUnexpectedEOF) {
-		return c.box.died(c.ctx)
-	}
-	x := c.exit
-	e := &ExitError{Code: x.Code, Signal: x.Signal, Cause: Cause(x.Cause)}
-	if c.stderr != nil {
+	err := c.box.on.ended(c)
+	switch e, ok := errors.AsType[*ExitError](err); {
+	case err == nil:
+		return c.lost()
+	case ok && c.stderr != nil:
 		e.Stderr = c.stderr.Bytes()
 	}
-	switch {
-	case x.Code == 0 && x.Cause == guest.Exited:
-		return errors.Join(c.copyErr, c.lost())
-	case x.Cause == guest.Signaled && x.Signal == int(syscall.SIGKILL) && !x.Killed:
-		return c.box.killed(c.ctx, e)
-	}
-	return e
+	return err
 }
 
 // lost says that output is missing. It is no error for an Attach, which gets
@@ -350,28 +278,22 @@ func (c *Cmd) ID() string {
 
 // Signal sends a signal to the command's process. A command that has ended is
 // no error.
-func (c *Cmd) Signal(sig syscall.Signal) error {
-	return c.control(func(ctx context.Context, g *guest.Client) error { return g.Signal(ctx, c.ID(), int(sig)) })
-}
+func (c *Cmd) Signal(sig syscall.Signal) error { return c.control(order{signal: sig}) }
 
 // Kill ends the command and everything it started, daemons included.
-func (c *Cmd) Kill() error {
-	return c.control(func(ctx context.Context, g *guest.Client) error { return g.Kill(ctx, c.ID()) })
-}
+func (c *Cmd) Kill() error { return c.control(order{kill: true}) }
 
 // Resize sets the size of the command's terminal. The error is [ErrInvalid]
 // when it has none.
 func (c *Cmd) Resize(rows, cols uint16) error {
-	return c.control(func(ctx context.Context, g *guest.Client) error {
-		return g.Resize(ctx, c.ID(), guest.Size{Rows: rows, Cols: cols})
-	})
+	return c.control(order{size: &Terminal{Rows: rows, Cols: cols}})
 }
 
 // controlTimeout bounds Signal, Kill and Resize, which take no context: the
 // agent answers them at once, or the box is gone.
 const controlTimeout = 10 * time.Second
 
-func (c *Cmd) control(f func(context.Context, *guest.Client) error) error {
+func (c *Cmd) control(o order) error {
 	switch {
 	case c.ID() == "":
 		return errors.New("boxlite: command not started")
@@ -380,7 +302,7 @@ func (c *Cmd) control(f func(context.Context, *guest.Client) error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), controlTimeout)
 	defer cancel()
-	return c.box.fail("exec", guestErr(f(ctx, guest.NewClient(c.box.shim().Dial))))
+	return c.box.fail("exec", c.box.on.control(ctx, c.ID(), o))
 }
 
 func closed(c <-chan struct{}) bool {

@@ -60,7 +60,7 @@ func (b *Box) copyIn(ctx context.Context, src, dst string, o CopyOptions) error 
 	go func() { // ends when the reader is closed; awaited below
 		err := tree.Pack(w, src, tree.PackOptions{
 			Name: name, FollowLinks: o.FollowLinks,
-			Skipped: func(path string) { b.rt.log.Warn("not copied: not a file", slog.String("path", path)) },
+			Skipped: func(path string) { b.log.Warn("not copied: not a file", slog.String("path", path)) },
 		})
 		w.CloseWithError(err)
 		packed <- err
@@ -95,12 +95,9 @@ func (b *Box) CopyInTar(ctx context.Context, r io.Reader, boxDst string, o ...Co
 	return b.fail("copy to", b.copyInTar(ctx, r, in))
 }
 
-func (b *Box) copyInTar(ctx context.Context, r io.Reader, in guest.CopyIn) (err error) {
-	if in.User, err = b.copyUser(ctx); err != nil {
-		return err
-	}
+func (b *Box) copyInTar(ctx context.Context, r io.Reader, in guest.CopyIn) error {
 	in.Path = boxPath(in.Path)
-	return guestErr(b.guest().CopyIn(ctx, in, r))
+	return guestErr(b.on.files().CopyIn(ctx, in, r))
 }
 
 // boxPath makes a path in the box absolute, keeping a slash at its end, which
@@ -111,15 +108,6 @@ func boxPath(p string) string {
 		abs += "/"
 	}
 	return abs
-}
-
-// copyUser is who owns what is copied in: the user that commands run as.
-func (b *Box) copyUser(ctx context.Context) (string, error) {
-	config, err := b.imageConfig(ctx)
-	if err != nil || b.options.User != "" {
-		return b.options.User, err
-	}
-	return config.User, nil
 }
 
 // CopyOut copies a file or directory of the box to the host, by the rules of
@@ -153,7 +141,7 @@ func (b *Box) copyOut(ctx context.Context, src, dst string, o CopyOptions) error
 	}
 	if s, ok := r.(interface{ Skipped() []string }); ok && err == nil {
 		for _, name := range s.Skipped() {
-			b.rt.log.Warn("not copied: not a file", slog.String("box", b.id), slog.String("path", name))
+			b.log.Warn("not copied: not a file", slog.String("box", b.id), slog.String("path", name))
 		}
 	}
 	return spaceErr(guestErr(err))
@@ -165,9 +153,9 @@ func (b *Box) place(ctx context.Context, src, dst string, o CopyOptions) (dir, r
 	if strings.HasSuffix(src, "/.") {
 		o.NoParent = true
 	}
-	st, err := b.guest().Lstat(ctx, boxPath(src))
+	st, err := b.on.files().Lstat(ctx, boxPath(src))
 	if err == nil && (o.FollowLinks || strings.HasSuffix(src, "/")) {
-		st, err = b.guest().Stat(ctx, boxPath(src))
+		st, err = b.on.files().Stat(ctx, boxPath(src))
 	}
 	if err != nil {
 		return "", "", o, guestErr(err)
@@ -192,7 +180,7 @@ func (b *Box) place(ctx context.Context, src, dst string, o CopyOptions) (dir, r
 // comes from the box: unpack it as one unpacks what an enemy sent.
 func (b *Box) CopyOutTar(ctx context.Context, boxSrc string, o ...CopyOptions) (io.ReadCloser, error) {
 	opt := option(o)
-	r, err := b.guest().CopyOut(ctx, guest.CopyOut{
+	r, err := b.on.files().CopyOut(ctx, guest.CopyOut{
 		Path:        boxPath(boxSrc),
 		FollowLinks: opt.FollowLinks,
 		Contents:    opt.NoParent || strings.HasSuffix(boxSrc, "/."),
@@ -213,5 +201,5 @@ func (b *Box) ReadFile(ctx context.Context, name string) ([]byte, error) {
 // WriteFile writes a file in the box, making its directories, as
 // [os.WriteFile] does otherwise.
 func (b *Box) WriteFile(ctx context.Context, name string, data []byte, perm fs.FileMode) error {
-	return b.fail("write", guestErr(b.guest().WriteFile(ctx, boxPath(name), perm, strings.NewReader(string(data)))))
+	return b.fail("write", guestErr(b.on.files().WriteFile(ctx, boxPath(name), perm, strings.NewReader(string(data)))))
 }

@@ -139,7 +139,7 @@ const diedTimeout = 3 * time.Second
 var errBroke = errors.New("the connection to the box broke")
 
 // died says why the box ended under a command.
-func (b *Box) died(ctx context.Context) error {
+func (b *localBox) died(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), diedTimeout)
 	defer cancel()
 	run, known := b.lastRun(ctx)
@@ -158,7 +158,7 @@ func (b *Box) died(ctx context.Context) error {
 }
 
 // lastRun waits for the box to have ended and returns its last state.
-func (b *Box) lastRun(ctx context.Context) (run shim.Run, known bool) {
+func (b *localBox) lastRun(ctx context.Context) (run shim.Run, known bool) {
 	b.rt.mu.Lock()
 	p := b.rt.shims[b.id]
 	b.rt.mu.Unlock()
@@ -188,7 +188,7 @@ func (b *Box) lastRun(ctx context.Context) (run shim.Run, known bool) {
 
 // killed says why a command got SIGKILL that nobody here sent: the memory
 // limit, the end of the box, or something in the box.
-func (b *Box) killed(ctx context.Context, e *ExitError) error {
+func (b *localBox) killed(ctx context.Context, e *ExitError) error {
 	st, _, err := b.shim().Stats(ctx)
 	if errors.Is(err, shim.ErrNotRunning) {
 		return b.died(ctx)

@@ -42,7 +42,7 @@ func (f boxFS) Stat(name string) (fs.FileInfo, error) {
 	if err := f.check("stat", name, nil); err != nil {
 		return nil, err
 	}
-	st, err := f.b.guest().Stat(f.ctx, "/"+name)
+	st, err := f.b.on.files().Stat(f.ctx, "/"+name)
 	if err := f.check("stat", name, err); err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (f boxFS) Lstat(name string) (fs.FileInfo, error) {
 	if err := f.check("lstat", name, nil); err != nil {
 		return nil, err
 	}
-	st, err := f.b.guest().Lstat(f.ctx, "/"+name)
+	st, err := f.b.on.files().Lstat(f.ctx, "/"+name)
 	if err := f.check("lstat", name, err); err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (f boxFS) ReadLink(name string) (string, error) {
 	if err := f.check("readlink", name, nil); err != nil {
 		return "", err
 	}
-	to, err := f.b.guest().Readlink(f.ctx, "/"+name)
+	to, err := f.b.on.files().Readlink(f.ctx, "/"+name)
 	return to, f.check("readlink", name, err)
 }
 
@@ -72,7 +72,7 @@ func (f boxFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	if err := f.check("readdir", name, nil); err != nil {
 		return nil, err
 	}
-	infos, err := f.b.guest().ReadDir(f.ctx, "/"+name)
+	infos, err := f.b.on.files().ReadDir(f.ctx, "/"+name)
 	if err := f.check("readdir", name, err); err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (f boxFS) Open(name string) (fs.File, error) {
 	if st.IsDir() {
 		return &boxDir{fs: f, name: name, st: st}, nil
 	}
-	r, err := f.b.guest().OpenFile(f.ctx, "/"+name)
+	r, err := f.b.on.files().OpenFile(f.ctx, "/"+name)
 	if err := f.check("open", name, err); err != nil {
 		return nil, err
 	}

@@ -18,10 +18,7 @@ type LogOptions struct {
 	Follow bool // go on until the box stops
 }
 
-// Logs returns what the main command of a job wrote, both outputs in order. At
-// least the last 10 MB are kept. It is empty when there is none. The caller
-// closes the reader; ctx ends a reader that follows.
-func (b *Box) Logs(ctx context.Context, o LogOptions) (io.ReadCloser, error) {
+func (b *localBox) Logs(ctx context.Context, o LogOptions) (io.ReadCloser, error) {
 	if _, err := b.Info(ctx); err != nil {
 		return nil, err
 	}
@@ -30,7 +27,7 @@ func (b *Box) Logs(ctx context.Context, o LogOptions) (io.ReadCloser, error) {
 }
 
 // readLog reads a log and what was moved aside of it.
-func (b *Box) readLog(ctx context.Context, path string, o LogOptions) (io.ReadCloser, error) {
+func (b *localBox) readLog(ctx context.Context, path string, o LogOptions) (io.ReadCloser, error) {
 	old, err := openLog(path + ".1")
 	if err != nil {
 		return nil, err
@@ -120,7 +117,7 @@ func (l *logReader) Close() (err error) {
 
 // tailReader reads a log that grows and is moved aside.
 type tailReader struct {
-	b    *Box
+	b    *localBox
 	ctx  context.Context //nolint:containedctx // io.Reader has no place for one
 	f    *os.File
 	path string

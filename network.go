@@ -53,7 +53,7 @@ func checkPolicy(p egress.Policy) error {
 }
 
 // network is what the shim makes of the options; nil: no network.
-func (b *Box) network(o BoxOptions) (*shim.Network, error) {
+func (b *localBox) network(o BoxOptions) (*shim.Network, error) {
 	if o.offline() {
 		return nil, nil
 	}
@@ -66,15 +66,11 @@ func (b *Box) network(o BoxOptions) (*shim.Network, error) {
 	return n, err
 }
 
-// SetNetwork changes what the box may reach, and stores it. In a running box
-// it holds at once: connections that the new policy refuses are reset. The
-// error is [ErrState] when that would give a running box a network or take it
-// away, for which it must be stopped.
-func (b *Box) SetNetwork(ctx context.Context, p egress.Policy) error {
+func (b *localBox) SetNetwork(ctx context.Context, p egress.Policy) error {
 	return b.fail("set network", b.setNetwork(ctx, p))
 }
 
-func (b *Box) setNetwork(ctx context.Context, p egress.Policy) error {
+func (b *localBox) setNetwork(ctx context.Context, p egress.Policy) error {
 	row, err := b.rt.store.Get(ctx, b.id)
 	if err != nil {
 		return rowErr(err)
@@ -107,7 +103,7 @@ func (b *Box) setNetwork(ctx context.Context, p egress.Policy) error {
 
 // applyNetwork tells the shim. One that is just starting the box may have read
 // the options before: it is told when it listens.
-func (b *Box) applyNetwork(ctx context.Context, o BoxOptions) error {
+func (b *localBox) applyNetwork(ctx context.Context, o BoxOptions) error {
 	for {
 		err := b.shim().SetPolicy(ctx, o.Network)
 		if !errors.Is(err, shim.ErrNotRunning) {
@@ -165,19 +161,31 @@ func (b *Box) connect(ctx context.Context, network, addr string) (net.Conn, erro
 	if err != nil || port == 0 {
 		return nil, fmt.Errorf("%w: address %q: give a port from 1 to 65535", ErrInvalid, addr)
 	}
-	conn, err := b.shim().Connect(ctx, network, uint16(port))
-	if f, ok := errors.AsType[*shim.Fault](err); ok && f.Kind == shim.KindRefused {
-		return nil, fmt.Errorf("nothing listens on port %d of the box but on its loopback: %w", port, syscall.ECONNREFUSED)
-	}
+	conn, err := b.on.connect(ctx, network, uint16(port))
 	if err != nil {
 		return nil, err
 	}
 	return &boxConn{conn, &boxAddr{network, addr}}, nil
 }
 
+func (b *localBox) connect(ctx context.Context, network string, port uint16) (boxStream, error) {
+	conn, err := b.shim().Connect(ctx, network, port)
+	if f, ok := errors.AsType[*shim.Fault](err); ok && f.Kind == shim.KindRefused {
+		return nil, errRefused(port)
+	}
+	if err != nil {
+		return nil, err // not conn: a nil one is no nil interface
+	}
+	return conn, nil
+}
+
+func errRefused(port uint16) error {
+	return fmt.Errorf("nothing listens on port %d of the box but on its loopback: %w", port, syscall.ECONNREFUSED)
+}
+
 // boxConn is a connection into a box. It can be closed one way, as TCP can.
 type boxConn struct {
-	*net.UnixConn
+	boxStream
 	remote net.Addr
 }
 

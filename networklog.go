@@ -21,11 +21,7 @@ type NetworkLogOptions struct {
 	Follow  bool // go on until the box stops
 }
 
-// NetworkLog returns what the box did on the network and what became of it,
-// oldest first, through all its runs; at least the last megabyte is kept. It
-// ends with an error, or with the log; one that follows ends when the box
-// stops.
-func (b *Box) NetworkLog(ctx context.Context, o NetworkLogOptions) iter.Seq2[egress.Event, error] {
+func (b *localBox) NetworkLog(ctx context.Context, o NetworkLogOptions) iter.Seq2[egress.Event, error] {
 	return func(yield func(egress.Event, error) bool) {
 		if _, err := b.Info(ctx); err != nil {
 			yield(egress.Event{}, err)

@@ -140,10 +140,7 @@ func withoutValues(secrets []Secret) (stored []Secret, values map[string]string)
 	return stored, values
 }
 
-// SetSecret gives this handle the value of one of the box's secrets, for the
-// next start of the box. Values are not stored, so a handle from [Runtime.Box]
-// has none. The error is [ErrNotFound] when the box has no such secret.
-func (b *Box) SetSecret(name, value string) error {
+func (b *localBox) SetSecret(name, value string) error {
 	if !slices.ContainsFunc(b.options.Secrets, func(s Secret) bool { return s.Name == name }) {
 		return b.fail("set secret", fmt.Errorf("secret %q %w: the box was created without it", name, ErrNotFound))
 	}
@@ -160,7 +157,7 @@ func (b *Box) SetSecret(name, value string) error {
 }
 
 // secrets is what the shim gets. The error names a secret without a value.
-func (b *Box) secrets() ([]shim.Secret, error) {
+func (b *localBox) secrets() ([]shim.Secret, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var list []shim.Secret

@@ -15,19 +15,16 @@ import (
 	"github.com/boxlite-go/boxlite/internal/store"
 )
 
-// Start boots the box, pulling its image if needed, and starts the main
-// command of a job. A box that runs is left as it is. When ctx ends first,
-// what was begun is undone.
-func (b *Box) Start(ctx context.Context) error {
+func (b *localBox) Start(ctx context.Context) error {
 	b.mu.Lock()
 	b.stopped = false
 	b.mu.Unlock()
-	return b.fail("start", b.start(ctx, false))
+	return b.fail("start", b.boot(ctx, false))
 }
 
-// start boots the box. In the foreground the caller runs the main command
+// boot boots the box. In the foreground the caller runs the main command
 // itself, so that it gets all output.
-func (b *Box) start(ctx context.Context, foreground bool) error {
+func (b *localBox) boot(ctx context.Context, foreground bool) error {
 	unlock, err := b.rt.lockStart(ctx, b.id)
 	if err != nil {
 		return err
@@ -53,7 +50,7 @@ func (b *Box) start(ctx context.Context, foreground bool) error {
 }
 
 // awaitTurn waits while another process starts or ends the box.
-func (b *Box) awaitTurn(ctx context.Context) error {
+func (b *localBox) awaitTurn(ctx context.Context) error {
 	for {
 		if err := pause(ctx); err != nil {
 			return err
@@ -66,7 +63,7 @@ func (b *Box) awaitTurn(ctx context.Context) error {
 }
 
 // spawn starts the shim.
-func (b *Box) spawn(ctx context.Context, foreground bool) error {
+func (b *localBox) spawn(ctx context.Context, foreground bool) error {
 	if err := b.rt.open(); err != nil {
 		return err
 	}
@@ -106,7 +103,7 @@ func (b *Box) spawn(ctx context.Context, foreground bool) error {
 	return b.rt.remember(b.id, p)
 }
 
-func (b *Box) spec(img *image.Image) shim.Spec {
+func (b *localBox) spec(img *image.Image) shim.Spec {
 	o := b.options
 	hostname := o.Hostname
 	if hostname == "" {
@@ -134,9 +131,9 @@ func (b *Box) spec(img *image.Image) shim.Spec {
 
 // ensureImage gets the image of the box. A box stays with the one it was first
 // started from, whatever its tag says later.
-func (b *Box) ensureImage(ctx context.Context, row store.Box) (*image.Image, error) {
+func (b *localBox) ensureImage(ctx context.Context, row store.Box) (*image.Image, error) {
 	if row.Image != "" {
-		img, err := b.rt.images.Image(ctx, row.Image)
+		img, err := b.rt.image.Image(ctx, row.Image)
 		if errors.Is(err, image.ErrNotFound) {
 			err = fmt.Errorf("%w: image %s, which the box was made from, is not in the store; load or pull it again", ErrNotFound, row.Image)
 		}
@@ -157,15 +154,15 @@ func (b *Box) ensureImage(ctx context.Context, row store.Box) (*image.Image, err
 	return img, nil
 }
 
-func (b *Box) firstImage(ctx context.Context) (*image.Image, error) {
+func (b *localBox) firstImage(ctx context.Context) (*image.Image, error) {
 	if b.options.Rootfs == "" {
-		return b.rt.images.Ensure(ctx, b.options.Image, image.PullOptions{})
+		return b.rt.image.Ensure(ctx, b.options.Image, image.PullOptions{})
 	}
 	return b.rt.loadRootfs(ctx, b.options.Rootfs)
 }
 
 // setImage remembers the image and returns its configuration.
-func (b *Box) setImage(img *image.Image) ImageConfig {
+func (b *localBox) setImage(img *image.Image) ImageConfig {
 	c := publicConfig(img.Config)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -174,7 +171,7 @@ func (b *Box) setImage(img *image.Image) ImageConfig {
 }
 
 // mainCommand is the main command of a job. The image must be known.
-func (b *Box) mainCommand(term *Terminal) (guest.Command, error) {
+func (b *localBox) mainCommand(term *Terminal) (guest.Command, error) {
 	b.mu.Lock()
 	config := *b.config
 	b.mu.Unlock()
@@ -198,7 +195,7 @@ func (b *Box) mainCommand(term *Terminal) (guest.Command, error) {
 }
 
 // guestCommand puts together what the image, the box and the call say.
-func (b *Box) guestCommand(config ImageConfig, args, env []string, dir, user string) guest.Command {
+func (b *localBox) guestCommand(config ImageConfig, args, env []string, dir, user string) guest.Command {
 	o := b.options
 	c := guest.Command{Args: args, Env: mergeEnv(config.Env, secretEnv(o.Secrets), o.Env, env), Limits: limits(o.Security)}
 	for _, d := range []string{dir, o.WorkingDir, config.WorkingDir} {
@@ -229,7 +226,7 @@ func limits(s SecurityOptions) guest.Limits {
 
 // lockStart makes the starts of one box in this process take turns. Between
 // processes the lock in the box's directory does.
-func (r *Runtime) lockStart(ctx context.Context, id string) (unlock func(), err error) {
+func (r *local) lockStart(ctx context.Context, id string) (unlock func(), err error) {
 	r.mu.Lock()
 	turn := r.starting[id]
 	if turn == nil {
@@ -247,7 +244,7 @@ func (r *Runtime) lockStart(ctx context.Context, id string) (unlock func(), err 
 
 // remember keeps the shim of a box we started, to hold on to an attached box
 // and to reap the process.
-func (r *Runtime) remember(id string, p *shim.Process) error {
+func (r *local) remember(id string, p *shim.Process) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -259,7 +256,7 @@ func (r *Runtime) remember(id string, p *shim.Process) error {
 }
 
 // forget returns the shim of a box if we started it.
-func (r *Runtime) forget(id string) *shim.Process {
+func (r *local) forget(id string) *shim.Process {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.shims[id]
@@ -268,15 +265,7 @@ func (r *Runtime) forget(id string) *shim.Process {
 	return p
 }
 
-// EngineStatus says whether an engine works on this host.
-type EngineStatus struct {
-	Name string
-	Err  error // nil: it works, proven by booting; else what is missing and what to do
-	Took time.Duration
-}
-
-// Engines checks the engines of this runtime by booting with each.
-func (r *Runtime) Engines(ctx context.Context) []EngineStatus {
+func (r *local) Engines(ctx context.Context) []EngineStatus {
 	begun := time.Now()
 	p, err := shim.Spawn(ctx, r.helper, shim.Spec{Engine: r.engine, Check: true, Database: r.database()})
 	if err == nil {

@@ -144,7 +144,7 @@ func checkVolumes(vs []Volume) error {
 }
 
 // resolveVolumes finds what of the host the volumes are now.
-func (r *Runtime) resolveVolumes(vs []Volume) ([]engine.Volume, error) {
+func (r *local) resolveVolumes(vs []Volume) ([]engine.Volume, error) {
 	var out []engine.Volume
 	for _, v := range vs {
 		host := v.Host
@@ -168,7 +168,7 @@ func (r *Runtime) resolveVolumes(vs []Volume) ([]engine.Volume, error) {
 
 // holdVolumes checks that the volumes are there, and keeps the named ones from
 // being removed until release is called.
-func (r *Runtime) holdVolumes(vs []Volume) (release func(), err error) {
+func (r *local) holdVolumes(vs []Volume) (release func(), err error) {
 	release = func() {}
 	if slices.ContainsFunc(vs, func(v Volume) bool { return v.Name != "" }) {
 		lock, err := r.lockVolumes()
