@@ -1,0 +1,229 @@
+"""Requests to a server of boxlite, local or not, and what its answers mean."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import os
+from collections.abc import Mapping
+from typing import NoReturn, Protocol
+from urllib.parse import quote, urlencode, urlsplit
+
+from ._http import BadAnswer, Body, Pool, Request, Response, send
+from ._server import PrivateServer
+from ._wire import Address
+from ._ws import Refused, WebSocket, open_socket
+from .connection import BoxliteRestOptions, Credential, Options
+from .errors import BoxliteError, ConfigError, InvalidStateError, NetworkError, NotFoundError, fail, from_wire
+
+#: Seconds for the answer to a question that changes nothing.
+QUICK = 60.0
+#: The most an error may take, in bytes.
+_MAX_ERROR = 1 << 20
+
+
+class Connector(Protocol):
+    """Where a server is."""
+
+    local: bool
+
+    async def address(self) -> Address:
+        """Where it listens now."""
+
+    def gone(self) -> BoxliteError | None:
+        """Why it is not there any more, if that is known."""
+
+
+class Remote:
+    """A server that somebody else runs."""
+
+    local = False
+
+    def __init__(self, options: BoxliteRestOptions) -> None:
+        url = urlsplit(options.url)
+        if url.scheme == "unix":
+            self._address = Address(path=url.netloc + url.path)
+            return
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise fail(ConfigError, f"url {options.url!r}: give http://HOST:PORT, https://HOST:PORT or unix:///PATH")
+        try:
+            port = url.port or (443 if url.scheme == "https" else 80)
+        except ValueError as e:
+            raise fail(ConfigError, f"url {options.url!r}: {e}") from None
+        tls = None
+        if url.scheme == "https":
+            import ssl
+
+            tls = options.ssl_context or ssl.create_default_context()
+        self._address = Address(host=url.hostname, port=port, tls=tls)
+
+    async def address(self) -> Address:
+        return self._address
+
+    def gone(self) -> BoxliteError | None:
+        return None
+
+
+class Local:
+    """The private server of this program."""
+
+    local = True
+
+    def __init__(self, options: Options) -> None:
+        self.server = PrivateServer(options)
+
+    async def address(self) -> Address:
+        return await self.server.address()
+
+    def gone(self) -> BoxliteError | None:
+        return self.server.gone()
+
+
+class Api:
+    """One server, asked in its own words. May be used from any event loop."""
+
+    def __init__(self, connector: Connector, credential: Credential | None = None, prefix: str | None = None) -> None:
+        self.connector = connector
+        self._credential = credential
+        self._base = "/v1/" + (prefix.strip("/") + "/" if prefix and prefix.strip("/") else "")
+        self._pool = Pool()
+        self._pid = os.getpid()
+        self._extensions: frozenset[str] | None = None
+
+    def close(self) -> None:
+        """Closes the connections that are kept."""
+        self._pool.clear()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        json: object = None,
+        missing: str = NotFoundError.prefix,
+    ) -> object:
+        """Sends a request and returns the JSON of the answer, None if it has
+        none. Raises what the server says is wrong."""
+        headers: dict[str, str] = {}
+        body: bytes | None = None
+        if json is not None:
+            headers["Content-Type"] = "application/json"
+            body = jsonlib.dumps(json).encode()
+        elif method in ("POST", "PUT"):
+            body = b""
+        response = await self.open(method, path, query=query, headers=headers, body=body, missing=missing)
+        async with response:
+            try:
+                raw = await response.read(timeout=QUICK)
+                return jsonlib.loads(raw) if raw else None
+            except (OSError, ValueError, asyncio.TimeoutError) as e:
+                self._lost(e)
+
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Body | None = None,
+        missing: str = NotFoundError.prefix,
+    ) -> Response:
+        """Sends a request and returns the answer, whose body is to be read."""
+        request = self._request(method, path, query, headers, body)
+        try:
+            response = await send(self._pool, self.connector.address, request, QUICK if method == "GET" else None)
+        except (OSError, asyncio.TimeoutError) as e:
+            self._lost(e)
+        if response.status >= 400:
+            async with response:
+                raise await self._refusal(response, missing)
+        return response
+
+    async def socket(self, path: str, query: Mapping[str, str], missing: str) -> WebSocket:
+        """Opens a WebSocket."""
+        try:
+            return await open_socket(
+                self._pool, self.connector.address, self._request("GET", path, query, None, None)
+            )
+        except Refused as e:
+            async with e.response:
+                raise await self._refusal(e.response, missing) from None
+        except (OSError, asyncio.TimeoutError) as e:
+            self._lost(e)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        body: bytes | Body | None,
+    ) -> Request:
+        if self._pid != os.getpid():
+            self._pool.clear()  # the connections are the parent's
+            if not self.connector.local:
+                raise fail(
+                    InvalidStateError,
+                    f"this runtime belongs to process {self._pid}, of which this one is a fork; make another here",
+                )
+        target = self._base + path
+        if query:
+            target += "?" + urlencode(query)
+        all_headers = {"Accept": "*/*", **(headers or {})}
+        if self._credential is not None:
+            all_headers["Authorization"] = "Bearer " + self._credential.get_token().token
+        if any("\r" in v or "\n" in v for v in all_headers.values()):
+            raise fail(ConfigError, "a header with a line end in it")
+        return Request(method, target, all_headers, body)
+
+    def _lost(self, e: Exception) -> NoReturn:
+        """Says what a broken connection means."""
+        if isinstance(e, BoxliteError):
+            raise e
+        gone = self.connector.gone()
+        if gone is not None:
+            raise gone from e
+        if isinstance(e, asyncio.TimeoutError):
+            raise fail(NetworkError, "the server did not answer in time") from e
+        if isinstance(e, BadAnswer):
+            raise fail(NetworkError, f"the server's answer makes no sense: {e}") from e
+        raise fail(NetworkError, f"the connection to the server failed: {e}") from e
+
+    async def _refusal(self, response: Response, missing: str) -> BoxliteError:
+        try:
+            raw = await response.read(_MAX_ERROR, QUICK)
+        except (OSError, asyncio.TimeoutError):
+            raw = b""
+        try:
+            error = jsonlib.loads(raw)["error"]
+            code, message = str(error["code"]), str(error["message"])
+        except (ValueError, KeyError, TypeError):
+            return NetworkError(
+                f"{NetworkError.prefix}upstream returned HTTP {response.status} {response.reason} "
+                f"(no error envelope; {raw[:200].decode(errors='replace')!r})",
+                status=response.status,
+            )
+        after = response.headers.get("retry-after", "")
+        return from_wire(
+            response.status, code, message, missing=missing,
+            retry_after=float(after) if after.isdigit() else None,
+            request_id=error.get("request_id") or response.headers.get("x-request-id"),
+        )  # fmt: skip
+
+    async def extensions(self) -> frozenset[str]:
+        """What the server can do beyond BoxLite's own. A server of another
+        make can do none of it."""
+        if self._extensions is None:
+            config = await Api(self.connector).call("GET", "config") if self._base != "/v1/" else await self.call("GET", "config")
+            names = config.get("extensions", []) if isinstance(config, dict) else []
+            self._extensions = frozenset(str(n) for n in names)
+        return self._extensions
+
+
+def segment(text: str) -> str:
+    """A text as one element of a path."""
+    if text in (".", ".."):
+        return text.replace(".", "%2E")
+    return quote(text, safe="")

@@ -1,0 +1,321 @@
+"""The line to one command: what it writes, what it reads, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ._api import Api, segment
+from ._ws import BINARY, TEXT, WebSocket
+from .errors import BoxliteError, ExecutionError, InvalidStateError, NetworkError, ResourceExhaustedError, fail
+from .info import as_dict, as_int, as_str
+
+#: Output that nobody has read yet is kept: this many bytes of each stream in
+#: memory, which is what the box itself keeps, and the rest in a file.
+_IN_MEMORY = 1 << 20
+#: What of each stream is kept in all. A command that writes more without
+#: anybody reading it does so by mistake.
+_KEPT = 1 << 30
+#: Seconds between attempts to find a command again whose line broke. The server
+#: gives none of its output up for ten.
+_AGAIN = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)
+
+STDOUT, STDERR = 1, 2
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a command ended."""
+
+    code: int
+    signal: int = 0
+    cause: str = "exited"
+    message: str = ""
+
+
+class Spool:
+    """Output that waits for somebody to read it."""
+
+    def __init__(self) -> None:
+        self.received = 0  # bytes that have come, or are known to be lost
+        self.ended = False
+        self._parts: deque[bytes] = deque()
+        self._memory = 0
+        self._fd = -1
+        self._from = self._to = 0  # what of the file is still to be read
+        self._lost = 0
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def put(self, data: bytes) -> None:
+        """Keeps output."""
+        self.received += len(data)
+        if self._to == self._from and self._memory + len(data) <= _IN_MEMORY and not self._lost:
+            self._parts.append(data)
+            self._memory += len(data)
+            return
+        if self._lost or self._to - self._from + self._memory + len(data) > _KEPT:
+            self._lost += len(data)
+            return
+        if self._fd < 0:
+            file, path = tempfile.mkstemp(prefix="boxlite-")
+            os.unlink(path)
+            self._fd = file
+        at = 0
+        while at < len(data):
+            at += os.pwrite(self._fd, data[at:], self._to + at)
+        self._to += len(data)
+
+    def gap(self, size: int) -> None:
+        """Notes that output is lost that the box keeps no more."""
+        self.received += size
+        self._lost += size
+
+    def empty(self) -> bool:
+        """Whether there is nothing to take."""
+        return not self._parts and self._from == self._to and not self._lost
+
+    def take(self) -> bytes:
+        """The next part; none if there is none. Raises once where output is
+        missing."""
+        if self._parts:
+            data = self._parts.popleft()
+            self._memory -= len(data)
+            return data
+        if self._from < self._to:
+            data = os.pread(self._fd, min(_IN_MEMORY, self._to - self._from), self._from)
+            self._from += len(data)
+            if self._from == self._to:
+                os.ftruncate(self._fd, 0)
+                self._from = self._to = 0
+            return data
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            raise fail(
+                ResourceExhaustedError,
+                f"{lost} bytes of output are lost: nobody read them while they were kept; read on for what came after",
+            )
+        return b""
+
+
+class Link:
+    """The WebSocket that follows a command. It is there while somebody needs
+    it, and made again when it breaks. Whoever waits for something moves the
+    bytes of all others too: there is no task in the background."""
+
+    def __init__(self, api: Api, box: str, execution: str, name: str) -> None:
+        self._api = api
+        self.path = f"boxes/{segment(box)}/executions/{segment(execution)}"
+        self._name = name
+        self._ws: WebSocket | None = None
+        self._busy = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._tries = 0
+        self._steps = 0
+        self.out = {STDOUT: Spool(), STDERR: Spool()}
+        self.exit: Exit | None = None
+        self.failed: BoxliteError | None = None
+        self.read_only = False
+        self.holders = 0  # streams that somebody has
+
+    def __del__(self) -> None:
+        self.hang_up()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes."""
+        return self.exit is not None or self.failed is not None
+
+    def hang_up(self) -> None:
+        """Lets go of the command, which goes on."""
+        ws, self._ws = self._ws, None
+        if ws is not None:
+            ws.close()
+
+    async def until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Moves bytes until something is so, or the command is over. False when
+        that took too long. One task at a time does the work."""
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while not done() and not self.over:
+            left = None if deadline is None else deadline - loop.time()
+            if left is not None and left <= 0:
+                return False
+            if self._busy:
+                await self._wait_turn(loop, left)
+                continue
+            self._busy = True
+            try:
+                await self._step(left)
+            finally:
+                self._busy = False
+                self._steps += 1
+                self._wake()
+        return True
+
+    async def _wait_turn(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> None:
+        fut: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(fut)
+        timer = loop.call_later(timeout, _finish, fut) if timeout is not None else None
+        try:
+            await fut
+        finally:
+            if timer:
+                timer.cancel()
+            if fut in self._waiting:
+                self._waiting.remove(fut)
+
+    def _wake(self) -> None:
+        while self._waiting:
+            _finish(self._waiting.popleft())
+
+    async def _step(self, timeout: float | None) -> None:
+        """Takes what has come, or waits for more."""
+        try:
+            ws = self._ws or await self._attach()
+            if ws is None:
+                return
+            moved = False
+            while (message := ws.poll()) is not None:
+                moved = True
+                self._take(*message)
+                if self.exit is not None:
+                    self.hang_up()
+                    return
+            ws.stream.transmit()
+            if moved:
+                self._tries = 0
+                await ws.stream.give_way()
+                return
+            if ws.ended:
+                await self._lost(None)
+                return
+            if not ws.stream.receive():
+                await ws.stream.wait(True, ws.stream.pending() > 0, timeout)
+            else:
+                await ws.stream.give_way()
+        except OSError as e:
+            await self._lost(e)
+
+    def _take(self, kind: int, payload: bytes) -> None:
+        if kind == BINARY:
+            if payload and payload[0] in self.out:
+                self.out[payload[0]].put(payload[1:])
+            return
+        if kind != TEXT:
+            return
+        try:
+            frame = as_dict(json.loads(payload))
+        except ValueError:
+            return
+        if frame.get("type") == "exit":
+            self._finish(Exit(
+                as_int(frame.get("exit_code")), as_int(frame.get("signal")),
+                as_str(frame.get("cause")) or "exited", as_str(frame.get("message")),
+            ))  # fmt: skip
+        elif frame.get("type") == "gap":
+            spool = self.out[STDERR if frame.get("stream") == "stderr" else STDOUT]
+            spool.gap(max(0, as_int(frame.get("to")) - spool.received))
+
+    def _finish(self, x: Exit) -> None:
+        self.exit = x
+        for spool in self.out.values():
+            spool.ended = True
+
+    def _fail(self, e: BoxliteError) -> None:
+        self.failed = e
+        for spool in self.out.values():
+            spool.ended = True
+
+    async def _attach(self) -> WebSocket | None:
+        """Follows the command from where we are. None when that cannot be, and
+        then it is known how it ended or what is wrong."""
+        query = {f"std{name}_offset": str(self.out[n].received) for n, name in ((STDOUT, "out"), (STDERR, "err")) if self.out[n].received}
+        if self.read_only:
+            query["stdin"] = "0"
+        try:
+            self._ws = await self._api.socket(self.path + "/attach", query, ExecutionError.prefix)
+            return self._ws
+        except InvalidStateError as e:
+            if self.read_only or "attached" not in str(e):
+                await self._ask(e)
+            self.read_only = True  # somebody else writes: look on
+        except NetworkError as e:
+            await self._lost(e)
+        except BoxliteError as e:
+            await self._ask(e)
+        return None
+
+    async def _lost(self, cause: Exception | None) -> None:
+        """Gets over a line that broke, for a while."""
+        self.hang_up()
+        if (gone := self._api.connector.gone()) is not None:
+            self._fail(fail(ExecutionError, f"{self._name}: not known how it ended: {gone}"))
+            return
+        if self._tries >= len(_AGAIN):
+            if isinstance(cause, BoxliteError):
+                self._fail(cause)
+            else:
+                self._fail(fail(NetworkError, f"{self._name}: the line to it breaks again and again: {cause or 'closed'}"))
+            return
+        pause = _AGAIN[self._tries]
+        self._tries += 1
+        await asyncio.sleep(pause)
+
+    async def _ask(self, refused: BoxliteError) -> None:
+        """Finds out how a command ended that cannot be followed."""
+        try:
+            state = as_dict(await self._api.call("GET", self.path, missing=ExecutionError.prefix))
+        except NetworkError as e:
+            await self._lost(e)
+            return
+        except BoxliteError:
+            self._fail(refused)
+            return
+        if state.get("exit_code") is None and state.get("status") == "running":
+            self._fail(refused)
+            return
+        self._finish(Exit(
+            as_int(state.get("exit_code"), -1), as_int(state.get("signal")),
+            as_str(state.get("cause")) or "exited", as_str(state.get("error_message")),
+        ))  # fmt: skip
+
+    async def send(self, kind: int, payload: bytes) -> None:
+        """Sends a message, and takes what comes meanwhile: a command that
+        cannot write does not read either. What a broken line has not taken as
+        a whole is sent again."""
+        while not self.over:
+            await self.until(lambda: self._ws is not None)
+            ws = self._ws
+            if ws is None:
+                continue
+            if ws.stream.readable():  # it may be its end
+                steps = self._steps
+                await self.until(lambda: self._steps > steps)
+                if ws is not self._ws:
+                    continue
+            if self.read_only:
+                raise fail(InvalidStateError, f"{self._name}: another program writes to it")
+            ws.queue(kind, payload)
+            if self._busy:
+                ws.stream.nudge()  # so that whoever waits for output waits for room too
+            if await self._delivered(ws):
+                return
+
+
+    async def _delivered(self, ws: WebSocket) -> bool:
+        """Waits until the kernel has all, and tells whether it took it."""
+        await self.until(lambda: ws is not self._ws or not ws.stream.pending())
+        return ws is self._ws or not ws.stream.pending()
+
+
+def _finish(fut: asyncio.Future[None]) -> None:
+    if not fut.done():
+        fut.set_result(None)
