@@ -87,22 +87,22 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request, b *boxlite.
 		w.Header().Set("Upgrade", "websocket")
 		return &httpapi.Error{Kind: httpapi.InvalidArgument, Message: "attach is a WebSocket: send the request as an upgrade"}
 	}
-	k := newSocket(s, b, x, o)
+	k := newSocket(s.ctx, x, o, func() controls { return b.Attach(s.ctx, x.id) })
 	defer k.cancel()
 	if o.write {
-		if err := x.claim(r.Context(), k); err != nil {
+		if err := x.claim(k); err != nil {
 			return err
 		}
 	}
 	x.enter(k)
 	defer x.leave(k)
-	f, err := s.stream(k)
+	f, err := s.stream(b, k)
 	if err != nil {
 		return err
 	}
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
 	if err != nil { // it has been answered
-		k.parkOrDrop(f)
+		x.keep(k, f)
 		return nil
 	}
 	s.metrics.sockets.Add(1)
@@ -113,24 +113,15 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request, b *boxlite.
 
 // stream finds or opens the stream that a socket follows. It is nil for an
 // execution that is known to have ended and whose box keeps no output of it.
-func (s *Server) stream(k *socket) (*follower, error) {
+func (s *Server) stream(b *boxlite.Box, k *socket) (*follower, error) {
 	x := k.x
-	if k.wish.write {
-		x.mu.Lock()
-		f := x.parked
-		// The first client gets the stream that has waited for it since the
-		// start; nobody else can have what is in it.
-		if f != nil && f.untouched() && k.wish.from.StdoutFrom == 0 && k.wish.from.StderrFrom == 0 {
-			x.parked = nil
-			x.mu.Unlock()
-			return f, nil
-		}
-		x.mu.Unlock()
+	if f := x.unpark(k); f != nil {
+		return f, nil
 	}
-	f := s.sessions.follower(k.b)
+	f := s.sessions.follower(b)
 	from := k.wish.from
 	from.Gap = f.gap
-	if err := f.start(k.b.Attach(f.ctx, x.id, from), k.wish.write); err != nil {
+	if err := f.start(b.Attach(f.ctx, x.id, from), k.wish.write); err != nil {
 		if x.result() != nil {
 			return nil, nil
 		}
@@ -138,7 +129,7 @@ func (s *Server) stream(k *socket) (*follower, error) {
 	}
 	s.sessions.watch(x, f)
 	if k.wish.write {
-		x.unpark(nil) // the new stream has its place; the old one may go
+		x.succeed()
 	}
 	return f, nil
 }

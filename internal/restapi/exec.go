@@ -3,7 +3,6 @@ package restapi
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -76,11 +75,8 @@ func (s *Server) run(ctx context.Context, b *boxlite.Box, req *execRequest, time
 	}
 	x := s.sessions.add(b.ID(), f, release)
 	if req.Stdin != nil {
-		input := *req.Stdin
-		s.wg.Go(func() { // ends with the command
-			_, _ = io.WriteString(f.stdin, input) // a command need not read it
-			f.stdin.Close()
-		})
+		f.in.put(f.ctx, []byte(*req.Stdin))
+		f.in.close()
 	}
 	return x.id, nil
 }
@@ -239,7 +235,7 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) error {
 }
 
 // sendSignal sends a signal; SIGKILL ends everything the command started.
-func sendSignal(c *boxlite.Cmd, n int) error {
+func sendSignal(c controls, n int) error {
 	if syscall.Signal(n) == syscall.SIGKILL {
 		return c.Kill()
 	}
@@ -251,10 +247,17 @@ func (s *Server) resize(w http.ResponseWriter, r *http.Request) error {
 	if err := httpapi.Decode(w, r, &req); err != nil {
 		return err
 	}
-	if req.Cols == 0 || req.Rows == 0 {
-		return httpapi.InvalidArgument.Errorf("cols %d, rows %d: give 1 to 65535 each", req.Cols, req.Rows)
+	if err := checkSize(req.Rows, req.Cols); err != nil {
+		return err
 	}
 	return s.control(w, r, func(c *boxlite.Cmd) error { return c.Resize(req.Rows, req.Cols) })
+}
+
+func checkSize(rows, cols uint16) error {
+	if cols == 0 || rows == 0 {
+		return httpapi.InvalidArgument.Errorf("cols %d, rows %d: give 1 to 65535 each", cols, rows)
+	}
+	return nil
 }
 
 // control does something to an execution. One that ended is no error.

@@ -3,7 +3,6 @@ package restapi
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 	"time"
 
@@ -28,7 +27,7 @@ type sink interface {
 type follower struct {
 	b      *boxlite.Box
 	cmd    *boxlite.Cmd
-	stdin  io.WriteCloser  // nil: none
+	in     *input          // nil: none
 	ctx    context.Context //nolint:containedctx // the life of the stream
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when the stream has ended
@@ -48,7 +47,6 @@ type exit struct {
 	signal int
 	cause  boxlite.Cause
 	reason string
-	at     time.Time
 }
 
 // errLetGo ends a stream that nobody follows any more.
@@ -68,13 +66,12 @@ func newFollower(ctx context.Context, b *boxlite.Box) *follower {
 
 // start starts or attaches to the command. The goroutine that waits for it
 // ends with the stream; done is closed then.
-func (f *follower) start(cmd *boxlite.Cmd, stdin bool) (err error) {
+func (f *follower) start(cmd *boxlite.Cmd, stdin bool) error {
 	f.cmd = cmd
 	cmd.Stdout, cmd.Stderr = &outlet{f, chanStdout}, &outlet{f, chanStderr}
 	if stdin {
-		if f.stdin, err = cmd.StdinPipe(); err != nil {
-			return err
-		}
+		f.in = newInput()
+		cmd.Stdin = f.in
 	}
 	if err := cmd.Start(); err != nil {
 		f.cancel(nil)
@@ -94,6 +91,9 @@ func (f *follower) wait() {
 		f.timer.Stop()
 	}
 	f.mu.Unlock()
+	if f.in != nil {
+		f.in.end()
+	}
 	close(f.done)
 	f.cancel(nil)
 }
@@ -101,7 +101,7 @@ func (f *follower) wait() {
 // exitOf is how a command ended, by what Wait returned. It is nil when that is
 // not known.
 func exitOf(err error) *exit {
-	x := &exit{cause: boxlite.CauseExited, at: time.Now()}
+	x := &exit{cause: boxlite.CauseExited}
 	e, ok := errors.AsType[*boxlite.ExitError](err)
 	switch {
 	case err == nil:
@@ -125,7 +125,7 @@ func (f *follower) ask() *exit {
 
 // exitKnown is the end of an execution that has ended.
 func exitKnown(e boxlite.Execution) *exit {
-	return &exit{code: *e.ExitCode, signal: e.Signal, cause: e.Cause, at: e.Ended}
+	return &exit{code: *e.ExitCode, signal: e.Signal, cause: e.Cause}
 }
 
 // outlet is one output of a follower.
@@ -198,16 +198,32 @@ func (f *follower) park() {
 	if f.timer != nil {
 		f.timer.Stop()
 	}
-	f.timer = time.AfterFunc(hold, f.letGo)
+	f.timer = time.AfterFunc(hold, f.retire)
 }
 
-// letGo ends the stream. The command goes on.
+// retire ends the stream once the command has been given the input that waits
+// for it, which its client believes is sent. Output is discarded meanwhile.
+func (f *follower) retire() {
+	f.pass()
+	if f.in == nil {
+		f.cancel(errLetGo)
+		return
+	}
+	f.in.drained(func() { f.cancel(errLetGo) })
+}
+
+// letGo ends the stream at once. The command goes on.
 func (f *follower) letGo() {
+	f.pass()
+	f.cancel(errLetGo)
+}
+
+// pass lets output go by from now on.
+func (f *follower) pass() {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.open, f.to = true, nil
 	f.wake.Broadcast()
-	f.mu.Unlock()
-	f.cancel(errLetGo)
 }
 
 // untouched tells whether all the output is still to come.

@@ -16,6 +16,7 @@ type session struct {
 
 	mu      sync.Mutex
 	parked  *follower // a stream that waits for a client; nil: none
+	retired *follower // one that still has input to deliver; nil: none
 	writer  *socket   // the socket that may write, if any
 	sockets map[*socket]bool
 	exit    *exit
@@ -119,14 +120,14 @@ func (ss *sessions) drop(x *session) {
 // would wait for them.
 func (ss *sessions) release(box string) {
 	for _, x := range ss.of(box) {
-		x.unpark(nil)
+		x.letGo()
 	}
 }
 
 // closeAll ends all sockets and streams. Commands go on.
 func (ss *sessions) closeAll() {
 	for _, x := range ss.of("") {
-		x.unpark(nil)
+		x.letGo()
 		for _, k := range x.open() {
 			k.goAway()
 		}
@@ -184,11 +185,7 @@ func (ss *sessions) endedUnseen(ctx context.Context, x *session) bool {
 
 // ended is what happens when a stream is over.
 func (x *session) ended(f *follower) {
-	x.mu.Lock()
-	if x.parked == f {
-		x.parked = nil
-	}
-	x.mu.Unlock()
+	x.drop(f)
 	if f.exit != nil {
 		x.set(f.exit)
 	}
@@ -231,7 +228,7 @@ func (x *session) lastTouch() time.Time {
 func (x *session) idle() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.parked == nil && len(x.sockets) == 0
+	return x.parked == nil && x.retired == nil && len(x.sockets) == 0
 }
 
 func (x *session) deleted() bool {
@@ -245,18 +242,101 @@ func (x *session) delete() {
 	x.mu.Lock()
 	x.removed, x.touched = true, time.Now()
 	x.mu.Unlock()
-	x.unpark(nil)
+	x.letGo()
 }
 
-// unpark takes the waiting stream, or lets go of it when it is not the one
-// that is kept.
-func (x *session) unpark(keep *follower) {
+// letGo ends the streams that no socket follows.
+func (x *session) letGo() {
+	x.mu.Lock()
+	streams := []*follower{x.parked, x.retired}
+	x.parked, x.retired = nil, nil
+	x.mu.Unlock()
+	for _, f := range streams {
+		if f != nil {
+			f.letGo()
+		}
+	}
+}
+
+// unpark takes the stream that waits for its first client, if k may have it:
+// nobody else can have what is in it.
+func (x *session) unpark(k *socket) *follower {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f := x.parked
+	if f == nil || !f.untouched() || !k.wish.write || k.wish.from.StdoutFrom != 0 || k.wish.from.StderrFrom != 0 {
+		return nil
+	}
+	x.parked = nil
+	return f
+}
+
+// succeed retires the stream that waits, since another has its place.
+func (x *session) succeed() {
 	x.mu.Lock()
 	f := x.parked
 	x.parked = nil
 	x.mu.Unlock()
-	if f != nil && f != keep {
+	if f != nil {
+		x.retire(f)
+	}
+}
+
+// retire ends a stream when its input is delivered. There is one such at most,
+// or a client that comes and goes could make the server keep any amount.
+func (x *session) retire(f *follower) {
+	x.mu.Lock()
+	old := x.retired
+	x.retired = f
+	x.mu.Unlock()
+	if old != nil && old != f {
+		old.letGo()
+	}
+	f.retire()
+	x.dropEnded(f)
+}
+
+// keep is what becomes of the stream of a socket that is gone. That of a writer
+// without a successor waits for it to come back.
+func (x *session) keep(k *socket, f *follower) {
+	if f == nil {
+		return
+	}
+	if !k.wish.write {
 		f.letGo()
+		return
+	}
+	x.mu.Lock()
+	last := x.writer == k
+	if last {
+		x.parked = f
+	}
+	x.mu.Unlock()
+	if !last {
+		x.retire(f)
+		return
+	}
+	f.park()
+	x.dropEnded(f)
+}
+
+// dropEnded forgets a stream that ended while it was put aside.
+func (x *session) dropEnded(f *follower) {
+	select {
+	case <-f.done:
+		x.drop(f)
+	default:
+	}
+}
+
+func (x *session) drop(f *follower) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.parked == f {
+		x.parked = nil
+	}
+	if x.retired == f {
+		x.retired = nil
 	}
 }
 
@@ -280,16 +360,14 @@ func (x *session) reply() executionReply {
 
 // claim makes a socket the one that writes. Another that does so already is
 // asked for a sign of life first: its line may be dead.
-func (x *session) claim(ctx context.Context, k *socket) error {
+func (x *session) claim(k *socket) error {
 	x.mu.Lock()
 	old := x.writer
 	x.mu.Unlock()
-	if old != nil && old.alive(ctx) {
-		return httpapi.InvalidState.Errorf("execution %q: another client is already attached; attach with stdin=0 to read only", x.id)
-	}
+	taken := old != nil && old.alive()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.writer != nil && x.writer != old {
+	if taken || x.writer != nil && x.writer != old {
 		return httpapi.InvalidState.Errorf("execution %q: another client is already attached; attach with stdin=0 to read only", x.id)
 	}
 	x.writer = k
@@ -303,8 +381,7 @@ func (x *session) enter(k *socket) {
 	x.touched = time.Now()
 }
 
-// leave takes a socket out. If it was the one that writes and the command goes
-// on, its stream waits for the client to come back.
+// leave takes a socket out.
 func (x *session) leave(k *socket) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
-	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
 	"github.com/coder/websocket"
 )
@@ -32,18 +32,25 @@ const maxMessage = 1 << 20
 // Programs that write characters in pieces write them at once.
 const tailWait = 100 * time.Millisecond
 
+// controls is what clients may do to a command besides writing to it. A
+// [boxlite.Cmd] has it.
+type controls interface {
+	Signal(sig syscall.Signal) error
+	Kill() error
+	Resize(rows, cols uint16) error
+}
+
 // socket is one WebSocket that follows one execution.
 type socket struct {
-	s    *Server
-	b    *boxlite.Box
-	x    *session
-	wish wish
+	x       *session
+	wish    wish
+	command func() controls
 
 	conn   *websocket.Conn
+	in     *input          // nil: none
 	ctx    context.Context //nolint:containedctx // the life of the socket
 	cancel context.CancelFunc
-	ready  chan struct{} // closed when conn is set
-	busy   atomic.Bool   // input waits for the command, so pongs are not seen
+	ready  chan struct{} // closed when conn and in are set
 	sent   atomic.Int64  // frames the client's side has taken
 	away   chan struct{} // closed when the server ends
 	leave  sync.Once     // closes away
@@ -55,21 +62,24 @@ type socket struct {
 	dead bool
 }
 
-func newSocket(s *Server, b *boxlite.Box, x *session, o wish) *socket {
-	k := &socket{s: s, b: b, x: x, wish: o, ready: make(chan struct{}), away: make(chan struct{})}
-	k.ctx, k.cancel = context.WithCancel(s.ctx)
+func newSocket(ctx context.Context, x *session, o wish, command func() controls) *socket {
+	k := &socket{x: x, wish: o, command: command, ready: make(chan struct{}), away: make(chan struct{})}
+	k.ctx, k.cancel = context.WithCancel(ctx)
 	return k
 }
 
 // serve follows the execution until it or the socket ends.
 func (k *socket) serve(conn *websocket.Conn, f *follower) {
 	k.conn = conn
+	if f != nil {
+		k.in = f.in
+	}
 	close(k.ready)
 	conn.SetReadLimit(maxMessage)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer conn.CloseNow() //nolint:errcheck // closed in order before, where that was possible
-	wg.Go(func() { defer k.cancel(); k.read(f) })
+	wg.Go(func() { defer k.cancel(); k.read() })
 	wg.Go(k.ping)
 	if f == nil {
 		k.finish(k.x.result())
@@ -87,36 +97,7 @@ func (k *socket) serve(conn *websocket.Conn, f *follower) {
 		f.letGo()
 		_ = conn.Close(websocket.StatusGoingAway, "the server is shutting down")
 	case <-k.ctx.Done():
-		if k.busy.Load() {
-			f.letGo() // so that the write of input ends, which waits for the command
-		} else {
-			k.parkOrDrop(f)
-		}
-	}
-}
-
-// parkOrDrop leaves a stream behind: that of a writer waits for it to come
-// back, that of a reader ends.
-func (k *socket) parkOrDrop(f *follower) {
-	if f == nil {
-		return
-	}
-	if !k.wish.write {
-		f.letGo()
-		return
-	}
-	f.park()
-	k.x.mu.Lock()
-	old := k.x.parked
-	k.x.parked = f
-	k.x.mu.Unlock()
-	if old != nil && old != f {
-		old.letGo()
-	}
-	select {
-	case <-f.done: // it ended meanwhile, and nothing waits any more
-		k.x.unpark(nil)
-	default:
+		k.x.keep(k, f)
 	}
 }
 
@@ -154,19 +135,10 @@ func (k *socket) goAway() { k.leave.Do(func() { close(k.away) }) }
 func (k *socket) ping() {
 	t := time.NewTicker(pingEvery)
 	defer t.Stop()
-	for {
+	for before := k.sent.Load(); ; before = k.sent.Load() {
 		select {
 		case <-t.C:
-			if k.busy.Load() {
-				continue
-			}
-			ctx, cancel := context.WithTimeout(k.ctx, pingTimeout)
-			before := k.sent.Load()
-			err := k.conn.Ping(ctx)
-			cancel()
-			// The answer of a slow client comes after all that was sent before
-			// the question; that it takes output is a sign of life too.
-			if err != nil && !k.busy.Load() && k.sent.Load() == before {
+			if !k.lives(before) {
 				k.cancel()
 				return
 			}
@@ -176,32 +148,72 @@ func (k *socket) ping() {
 	}
 }
 
-// alive asks for a sign of life. A socket that gives none is ended.
-func (k *socket) alive(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, aliveWait)
+// lives asks for a sign of life, unless there was one since before frames were
+// sent: that the client takes output is one too.
+func (k *socket) lives(before int64) bool {
+	if k.sent.Load() != before || k.sending() {
+		return true // if that is stuck, it ends by itself
+	}
+	return k.answers(pingTimeout)
+}
+
+// answers asks for a sign of life and waits for it.
+func (k *socket) answers(timeout time.Duration) bool {
+	ctx, cancel := context.WithTimeout(k.ctx, timeout)
 	defer cancel()
-	if k.ctx.Err() != nil {
-		return false
+	before := k.sent.Load()
+	err := k.conn.Ping(ctx)
+	switch {
+	case err == nil:
+		return true
+	case !errors.Is(err, context.DeadlineExceeded):
+		return false // nobody takes what is sent
 	}
-	select {
-	case <-k.ready:
-	case <-k.ctx.Done():
-		return false
-	case <-ctx.Done():
-		return true // about to be upgraded
-	}
-	if k.busy.Load() {
+	// The answer of a slow client comes after all that was sent before.
+	return k.full() || k.sent.Load() != before
+}
+
+// full tells whether the client has sent more than its command has read, so
+// that nothing is read from it and no answer is seen.
+func (k *socket) full() bool { return k.in != nil && k.in.full() }
+
+// sending tells whether a frame is being sent now. To send a ping meanwhile
+// would give the client less time to take it than it has.
+func (k *socket) sending() bool {
+	if !k.mu.TryLock() {
 		return true
 	}
-	if err := k.conn.Ping(ctx); err != nil {
-		k.cancel()
+	k.mu.Unlock()
+	return false
+}
+
+// alive asks for a sign of life for somebody who wants the socket's place. A
+// socket that gives none is ended.
+func (k *socket) alive() bool {
+	wait := time.NewTimer(aliveWait)
+	defer wait.Stop()
+	select {
+	case <-k.ctx.Done():
 		return false
+	case <-k.ready:
+	case <-wait.C:
+		return true // about to be upgraded
 	}
-	return true
+	if k.sending() {
+		return true // if that is stuck, it ends by itself
+	}
+	lives := k.answers(aliveWait)
+	if lives && k.full() { // if nobody is there, a second ping cannot be sent
+		lives = k.answers(time.Second)
+	}
+	if !lives {
+		k.cancel()
+	}
+	return lives
 }
 
 // read takes what the client sends until the socket ends.
-func (k *socket) read(f *follower) {
+func (k *socket) read() {
 	refused := map[string]bool{}
 	for {
 		t, p, err := k.conn.Read(k.ctx)
@@ -209,15 +221,13 @@ func (k *socket) read(f *follower) {
 		case err != nil:
 			return
 		case t == websocket.MessageText:
-			k.order(p, f, refused)
+			k.order(p, refused)
 		case !k.wish.write:
 			k.text(errorFrame{"error", "this client attached to read only", "read_only_attach"})
 			_ = k.conn.Close(websocket.StatusPolicyViolation, "read-only attach")
 			return
-		case f != nil && f.stdin != nil:
-			k.busy.Store(true)
-			_, _ = f.stdin.Write(p) // a command need not read it
-			k.busy.Store(false)
+		case k.in != nil:
+			k.in.put(k.ctx, p)
 		}
 	}
 }
@@ -238,7 +248,7 @@ type errorFrame struct {
 
 // order does what a text frame says. What is wrong with it is told, and ends
 // nothing.
-func (k *socket) order(p []byte, f *follower, refused map[string]bool) {
+func (k *socket) order(p []byte, refused map[string]bool) {
 	var o order
 	if err := httpapi.DecodeBytes(p, &o); err != nil {
 		k.fail(err)
@@ -251,18 +261,19 @@ func (k *socket) order(p []byte, f *follower, refused map[string]bool) {
 		}
 		return
 	}
-	cmd := k.b.Attach(k.ctx, k.x.id)
 	var err error
 	switch o.Type {
 	case "resize":
-		err = cmd.Resize(o.Rows, o.Cols)
+		if err = checkSize(o.Rows, o.Cols); err == nil {
+			err = k.command().Resize(o.Rows, o.Cols)
+		}
 	case "signal":
 		if err = checkSignal(o.Sig); err == nil {
-			err = sendSignal(cmd, o.Sig)
+			err = sendSignal(k.command(), o.Sig)
 		}
 	case "stdin_eof":
-		if f != nil && f.stdin != nil {
-			f.stdin.Close()
+		if k.in != nil {
+			k.in.close()
 		}
 	default:
 		err = httpapi.InvalidArgument.Errorf("type %.40q: there are resize, signal and stdin_eof", o.Type)
@@ -373,11 +384,14 @@ type gapFrame struct {
 
 // gap implements sink.
 func (k *socket) gap(stderr bool, from, to int64) {
-	name := "stdout"
+	name, channel := "stdout", byte(chanStdout)
 	if stderr {
-		name = "stderr"
+		name, channel = "stderr", chanStderr
 	}
-	k.text(gapFrame{"gap", name, from, to})
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.flushLocked(channel) // what began before the gap ends in it
+	k.textLocked(gapFrame{"gap", name, from, to})
 }
 
 // headerHas tells whether a header has a token in one of its lists.
