@@ -37,6 +37,7 @@ import (
 type testBox struct {
 	t     testing.TB
 	net   *Network
+	link  stack.LinkEndpoint
 	stack *stack.Stack
 	fd    int
 }
@@ -117,15 +118,15 @@ func attach(t testing.TB, n *Network) *testBox {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &testBox{t: t, net: n, stack: s, fd: fd}
 	ep, err := fdbased.New(&fdbased.Options{
-		FDs: []int{b.fd}, MTU: MTU, EthernetHeader: true, Address: tcpip.LinkAddress(BoxMAC),
+		FDs: []int{fd}, MTU: MTU, EthernetHeader: true, Address: tcpip.LinkAddress(BoxMAC),
 		PacketDispatchMode: fdbased.RecvMMsg, TXChecksumOffload: true, RXChecksumOffload: true,
 		ProcessorsPerChannel: 1, // those of more are never ended
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	b := &testBox{t: t, net: n, link: ep, stack: s, fd: fd}
 	check := func(err tcpip.Error) {
 		t.Helper()
 		if err != nil {
@@ -156,6 +157,7 @@ func attach(t testing.TB, n *Network) *testBox {
 }
 
 func (b *testBox) close() {
+	b.link.Attach(nil) // waits for its reader, which may want a lock that Destroy holds
 	b.stack.Destroy()
 	unix.Close(b.fd)
 }
