@@ -59,6 +59,7 @@ func (n *Network) serveTCP(fl *flow, client *boxConn, up *upstream) {
 		client.Reset()
 		return
 	}
+	fl.onReset(server.Reset) // a client that has said all would not pass it on
 	relay(client, server)
 }
 
