@@ -75,11 +75,12 @@ type network struct {
 	log   *eventLog
 	ports []Port // as they are published
 
+	ctx     context.Context // ends with the network: it owns streams
+	cancel  context.CancelFunc
 	streams sync.WaitGroup // connections into the box that we carry for callers
 
-	mu     sync.Mutex
-	open   int // of streams, now
-	closed bool
+	mu   sync.Mutex // streams grows only while it is held and ctx goes on
+	open int        // of streams, now
 }
 
 // openNetwork makes a network and listens on its published ports, which are
@@ -88,6 +89,8 @@ func openNetwork(spec *Network, dir string) (_ *network, err error) {
 	var u undo.Stack
 	defer u.Run()
 	n := &network{}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	u.Add(n.cancel)
 	if n.log, err = newEventLog(NetworkLogPath(dir)); err != nil {
 		return nil, fmt.Errorf("log of the network: %w", err)
 	}
@@ -164,7 +167,7 @@ func (n *network) trust(ctx context.Context, c *guest.Client) error {
 // close ends all flows. Nothing of the network is left then.
 func (n *network) close() error {
 	n.mu.Lock()
-	n.closed = true
+	n.cancel()
 	n.mu.Unlock()
 	err := n.stack.Close()
 	n.streams.Wait()

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func TestCarryPassesOnTheEndOfADirection(t *testing.T) {
 	inner, far := streams(t)
 	outer, caller := streams(t)
 	done := make(chan struct{})
-	go func() { defer close(done); carry(inner, outer, egress.TCP) }()
+	go func() { defer close(done); carry(t.Context(), inner, outer, egress.TCP) }()
 	if _, err := caller.Write([]byte("question")); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func TestCarryEndsWithACaller(t *testing.T) {
 	inner, far := streams(t)
 	outer, caller := streams(t)
 	done := make(chan struct{})
-	go func() { defer close(done); carry(inner, outer, egress.UDP) }()
+	go func() { defer close(done); carry(t.Context(), inner, outer, egress.UDP) }()
 	caller.Close()
 	<-done
 	if got, err := io.ReadAll(far); len(got) > 0 || err != nil {
@@ -93,7 +94,7 @@ func TestCarryEndsWithACallerThatIsGone(t *testing.T) {
 	inner, far := streams(t)
 	outer, caller := streams(t)
 	done := make(chan struct{})
-	go func() { defer close(done); carry(inner, outer, egress.TCP) }()
+	go func() { defer close(done); carry(t.Context(), inner, outer, egress.TCP) }()
 	if err := caller.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +105,25 @@ func TestCarryEndsWithACallerThatIsGone(t *testing.T) {
 	<-done
 	if _, err := far.Write([]byte("x")); !errors.Is(err, unix.EPIPE) {
 		t.Errorf("write in the box: got %v, want %v", err, unix.EPIPE)
+	}
+}
+
+// TestCarryEndsWithTheNetwork has the box end its sending, and a caller that
+// neither sends nor closes: the end of a box does not wait for it.
+func TestCarryEndsWithTheNetwork(t *testing.T) {
+	inner, far := streams(t)
+	outer, caller := streams(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); carry(ctx, inner, outer, egress.TCP) }()
+	far.CloseWrite()
+	if got, err := io.ReadAll(caller); len(got) > 0 || err != nil {
+		t.Errorf("at the caller: got %q, %v, want the end", got, err)
+	}
+	cancel()
+	<-done
+	if _, err := caller.Write([]byte("x")); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("write of the caller: got %v, want %v", err, unix.EPIPE)
 	}
 }
 

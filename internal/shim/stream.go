@@ -46,7 +46,7 @@ func (n *network) connect(ctx context.Context, network string, port uint16) (_ *
 	u.Keep()
 	go func() { // leave tells close
 		defer n.leave()
-		carry(inner, outer, proto)
+		carry(n.ctx, inner, outer, proto)
 	}()
 	return theirs, nil
 }
@@ -56,7 +56,7 @@ func (n *network) enter() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
-	case n.closed:
+	case n.ctx.Err() != nil:
 		return &Fault{Kind: KindStopping, Message: "the box is ending"}
 	case n.open >= maxStreams:
 		return &Fault{Kind: KindFailed, Message: "too many connections into the box are open; close some"}
@@ -98,8 +98,9 @@ const (
 
 // carry copies both ways until both sides have ended. The end of one direction
 // of TCP is passed on while the other goes on; an error ends both, as does a
-// caller that is gone, and the end of either side of UDP.
-func carry(inner net.Conn, outer *net.UnixConn, proto egress.Proto) {
+// caller that is gone, the end of either side of UDP, and that of ctx.
+func carry(ctx context.Context, inner net.Conn, outer *net.UnixConn, proto egress.Proto) {
+	defer context.AfterFunc(ctx, func() { inner.Close(); outer.Close() })()
 	var rest, gone sync.WaitGroup
 	rest.Go(func() { oneWay(outer, inner, proto) })
 	oneWay(inner, outer, proto)
