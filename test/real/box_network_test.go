@@ -1,6 +1,7 @@
 package real
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -320,39 +321,48 @@ func halfClosed(c net.Conn) (string, error) {
 	return string(got), err
 }
 
-// TestPolicyOfARunningBox changes it under an open connection.
-func TestPolicyOfARunningBox(t *testing.T) {
-	t.Parallel()
+// connected runs a Python program in a new box that reaches this host alone, and
+// has a connection to it: c there, and conn here.
+func connected(t *testing.T, program string) (b *boxlite.Box, cmd *boxlite.Cmd, conn net.Conn) {
+	t.Helper()
 	rt, _ := boxtest.New(t, boxtest.Python)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	t.Cleanup(func() { ln.Close() })
 	port := portOf(t, ln.Addr())
-	b := boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Python, Network: allowing(alias + ":" + port)})
-	c := b.Command(t.Context(), "python", "-c", `
+	b = boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Python, Network: allowing(alias + ":" + port)})
+	cmd = b.Command(t.Context(), "python", "-c", `
 import socket
-c = socket.create_connection(("`+alias+`", `+port+`))
-try: print(c.recv(1))
-except ConnectionResetError: print("reset")
-try: socket.create_connection(("`+alias+`", `+port+`))
-except OSError as e: print(type(e).__name__)`)
-	result := make(chan string, 1)
-	go func() {
-		out, err := c.CombinedOutput()
-		result <- fmt.Sprintf("%s%v", out, err)
-	}()
-	conn, err := ln.Accept()
-	if err != nil {
+host = ("`+alias+`", `+port+`)
+c = socket.create_connection(host)
+`+program)
+	cmd.Stdout = new(bytes.Buffer)
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	if conn, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return b, cmd, conn
+}
+
+// TestPolicyOfARunningBox changes it under an open connection.
+func TestPolicyOfARunningBox(t *testing.T) {
+	t.Parallel()
+	b, c, _ := connected(t, `
+try: print(c.recv(1))
+except ConnectionResetError: print("reset")
+try: socket.create_connection(host)
+except OSError as e: print(type(e).__name__)`)
 	if err := b.SetNetwork(t.Context(), egress.Policy{Mode: egress.AllowList}); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := <-result, "reset\n"; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "<nil>") || strings.Count(got, "\n") != 2 {
-		t.Errorf("after the change: got %q, want %q and a refused connection", got, want)
+	err := c.Wait()
+	if got := fmt.Sprint(c.Stdout); err != nil || !strings.HasPrefix(got, "reset\n") || strings.Count(got, "\n") != 2 {
+		t.Errorf("after the change: got %q, %v, want a reset and a refused connection", got, err)
 	}
 }
 
@@ -360,29 +370,8 @@ except OSError as e: print(type(e).__name__)`)
 // use, and the connections go on.
 func TestSaveWithOpenConnections(t *testing.T) {
 	t.Parallel()
-	rt, _ := boxtest.New(t, boxtest.Python)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	port := portOf(t, ln.Addr())
-	b := boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Python, Network: allowing(alias + ":" + port)})
-	c := b.Command(t.Context(), "python", "-c", `
-import socket
-c = socket.create_connection(("`+alias+`", `+port+`))
-while True:
-    d = c.recv(1000)
-    if not d: break
-    c.sendall(d)`)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	b, c, conn := connected(t, `
+while d := c.recv(1000): c.sendall(d)`)
 	boxtest.Sh(t, b, "echo kept >/file")
 	for _, word := range []string{"one", "two", "three"} {
 		if got, err := exchange(conn, word); got != word || err != nil {
@@ -404,5 +393,34 @@ while True:
 	}
 	if got, want := boxtest.Sh(t, b, "cat /file; cut -d: -f1 /proc/net/dev | tail -1"), "kept\n  eth0\n"; got != want {
 		t.Errorf("after a restart: got %q, want %q", got, want)
+	}
+}
+
+// TestStopWithHalfClosedConnections stops a box that has ended its sending, both
+// on a connection that it made and on one that was made to it, while the other
+// ends neither send nor close.
+func TestStopWithHalfClosedConnections(t *testing.T) {
+	t.Parallel()
+	b, _, conn := connected(t, `
+s = socket.create_server(("0.0.0.0", 7000))
+c.shutdown(socket.SHUT_WR)
+d = s.accept()[0]
+d.shutdown(socket.SHUT_WR)
+c.recv(1)`)
+	if got, err := io.ReadAll(conn); len(got) > 0 || err != nil {
+		t.Fatalf("on this host: got %q, %v, want the end", got, err)
+	}
+	into, err := b.Dial("tcp", "box:7000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer into.Close()
+	if got, err := io.ReadAll(into); len(got) > 0 || err != nil {
+		t.Fatalf("from the box: got %q, %v, want the end", got, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // without end before
+	defer cancel()
+	if err := b.Stop(ctx); err != nil {
+		t.Errorf("stop: got %v, want nil", err)
 	}
 }
