@@ -1,6 +1,8 @@
 package vnet
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -57,11 +59,26 @@ func (r *recorder) add(e egress.Event) {
 	if r.events == nil {
 		return
 	}
-	e.Time = time.Now()
+	e.Time, e.Name = time.Now(), printable(e.Name)
 	select {
 	case r.events <- e:
 	case <-r.done:
 	}
+}
+
+// maxShown is how much of a name an event has, in bytes: a whole one, if it is one.
+// Who reads the log passes over lines that are much longer, so a name must not make
+// one.
+const maxShown = 253
+
+// printable makes what a box called a name fit for a log.
+func printable(s string) string {
+	q := strconv.Quote(strings.TrimSuffix(s, "."))
+	q = q[1 : len(q)-1]
+	if len(q) > maxShown {
+		q = strings.ToValidUTF8(q[:maxShown], "") + "..."
+	}
+	return q
 }
 
 // close waits until all events are recorded.

@@ -112,7 +112,7 @@ func (r *resolver) resolve(ctx context.Context, q *question) {
 	v := r.policy().Lookup(q.asked)
 	name, err := egress.Name(q.asked)
 	if v.Action != egress.Allow || err != nil {
-		r.noteDNS(printable(q.asked), "", v)
+		r.noteDNS(q.asked, "", v)
 		q.code = dnsmessage.RCodeNameError
 		return
 	}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -187,10 +186,4 @@ func reversed(name string) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	return netip.AddrFrom16([16]byte(b)), true
-}
-
-// printable makes what a box asked for fit for a log.
-func printable(s string) string {
-	q := strconv.Quote(strings.TrimSuffix(s, "."))
-	return q[1 : len(q)-1]
 }
