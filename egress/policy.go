@@ -100,6 +100,7 @@ const (
 	ReasonLimit  Reason = "too many at once"
 	ReasonSecret Reason = "the secret is for other hosts, or for https only"
 	ReasonSource Reason = "not the address of the box"
+	ReasonPing   Reason = "the host gives no socket for a ping to it"
 
 	ReasonAuthority Reason = "the program does not trust the certificate authority of the box"
 )
@@ -145,6 +146,8 @@ func (r Reason) Fix() string {
 		return "allow udp: and the name, which opens all hosts behind its addresses"
 	case ReasonNoName:
 		return "allow its address"
+	case ReasonPing:
+		return `if no user may ping, run "sysctl net.ipv4.ping_group_range='0 2147483647'" on the host`
 	case ReasonName:
 		return "look up the name that is used, and allow it"
 	}

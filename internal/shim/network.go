@@ -95,10 +95,7 @@ func openNetwork(spec *Network, dir string) (_ *network, err error) {
 		return nil, fmt.Errorf("log of the network: %w", err)
 	}
 	u.Add(n.log.Close)
-	config := vnet.Config{
-		Policy: spec.Policy, Record: n.log.record, Resolver: spec.Resolver,
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), // the log of the shim
-	}
+	config := vnet.Config{Policy: spec.Policy, Record: n.log.record, Resolver: spec.Resolver}
 	for _, s := range spec.Secrets {
 		config.Secrets = append(config.Secrets, vnet.Secret(s))
 	}

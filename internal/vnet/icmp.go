@@ -3,7 +3,6 @@ package vnet
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -59,9 +58,10 @@ type pingKey struct {
 // pinger sends the pings of one program to one address, and hands the answers back.
 type pinger struct {
 	pingKey
-	conn net.Conn
-	raw  bool    // the socket gets all that comes, with its IP header in IPv4
-	own  [2]byte // the identifier on the host's side, on a raw socket
+	conn  net.Conn
+	count *traffic
+	raw   bool    // the socket gets all that comes, with its IP header in IPv4
+	own   [2]byte // the identifier on the host's side, on a raw socket
 }
 
 // pinger returns the one for a key, or nil if it is not allowed or not possible.
@@ -77,16 +77,17 @@ func (n *Network) pinger(k pingKey, from netip.AddrPort) *pinger {
 	if !ok {
 		return nil
 	}
-	fl, ok := n.begin(f, egress.Out, v)
-	if !ok {
-		return nil
-	}
 	p, err := newPinger(k)
 	if err != nil {
-		n.logger.Warn("ping is not possible", "err", err)
-		n.end(fl)
+		n.note(flowEvent(f, egress.Verdict{Action: egress.Deny, Rule: egress.BuiltIn, Reason: egress.ReasonPing}))
 		return nil
 	}
+	fl, ok := n.begin(f, egress.Out, v)
+	if !ok {
+		p.conn.Close()
+		return nil
+	}
+	p.count = &fl.traffic
 	n.pings.mu.Lock()
 	n.pings.live[k] = p
 	n.pings.mu.Unlock()
@@ -145,7 +146,7 @@ func newPinger(k pingKey) (*pinger, error) {
 		fd, err = unix.Socket(family, unix.SOCK_RAW|flags, proto)
 	}
 	if err != nil {
-		return nil, fmt.Errorf(`socket for ping: %w; run "sysctl net.ipv4.ping_group_range='0 2147483647'"`, err)
+		return nil, err
 	}
 	file := os.NewFile(uintptr(fd), "ping")
 	defer file.Close() // FileConn has a duplicate
@@ -153,7 +154,7 @@ func newPinger(k pingKey) (*pinger, error) {
 		p.conn, err = net.FileConn(file)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ping %s: %w", k.dst, err)
+		return nil, err
 	}
 	p.conn.SetReadDeadline(time.Now().Add(pingIdle))
 	return p, nil
@@ -167,7 +168,8 @@ func (p *pinger) send(echo []byte) bool {
 	if p.dst.Is4() {
 		header.ICMPv4(out).SetChecksum(header.ICMPv4Checksum(out, 0))
 	} // for IPv6 the kernel makes it
-	_, err := p.conn.Write(out)
+	n, err := p.conn.Write(out)
+	p.count.addSent(n)
 	return err == nil
 }
 

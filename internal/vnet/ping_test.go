@@ -4,13 +4,19 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"testing"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/boxlite-go/boxlite/egress"
 )
+
+// pingSize is the size of a ping in bytes.
+const pingSize = 64
 
 // ping sends one echo request from the box, and tells what came of it: reply,
 // unreachable, silence, or what was wrong.
@@ -30,7 +36,7 @@ func (b *testBox) ping(to netip.Addr) string {
 	queue.EventRegister(&entry)
 	defer queue.EventUnregister(&entry)
 
-	echo := make([]byte, 64)
+	echo := make([]byte, pingSize)
 	echo[0] = request
 	binary.BigEndian.PutUint16(echo[4:], 0x1234)
 	binary.BigEndian.PutUint16(echo[6:], 1)
@@ -78,4 +84,48 @@ func (b *testBox) pingAnswer(p []byte, to netip.Addr, echo []byte) string {
 		return "a reply to something else"
 	}
 	return "reply"
+}
+
+// TestPing promises an answer where the policy allows one, from the gateway
+// always, and a refusal at once elsewhere.
+func TestPing(t *testing.T) {
+	log := newEventLog()
+	b := newBox(t, Config{Policy: hostAllowed(), Record: log.record})
+	for _, tt := range []struct {
+		to, want string
+	}{
+		{"192.168.127.1", "reply"},
+		{"fd42:b0c5:17e::1", "reply"},
+		{"192.168.127.254", "reply"},
+		{"fd42:b0c5:17e::fe", "reply"},
+		{"10.1.2.3", "unreachable"},
+		{"fd00::1", "unreachable"},
+	} {
+		if got := b.ping(netip.MustParseAddr(tt.to)); got != tt.want {
+			t.Errorf("ping %s: got %s, want %s", tt.to, got, tt.want)
+		}
+	}
+	log.await(t, "the refusal of a ping", func(e egress.Event) bool {
+		return e.Addr == "10.1.2.3" && e.Proto == egress.ICMP && e.Reason == egress.ReasonPrivate
+	})
+	for _, fl := range b.net.all() { // they end later
+		fl.reset(errRefused)
+	}
+	e := log.await(t, "the end of a ping", func(e egress.Event) bool { return e.Proto == egress.ICMP && e.Closed })
+	if e.Sent != pingSize || e.Received != pingSize {
+		t.Errorf("end of a ping: got %+v, want %d bytes each way", e, pingSize)
+	}
+}
+
+// TestPingTheHostCannot promises that it is refused, and recorded as refused with
+// the reason, where the host gives no socket for it: here, for a broadcast.
+func TestPingTheHostCannot(t *testing.T) {
+	log := newEventLog()
+	w := newRawBox(t, Config{Policy: policy("", "icmp:255.255.255.255"), Record: log.record})
+	w.send(echoOf(BoxIPv4.Addr(), netip.MustParseAddr("255.255.255.255")))
+	w.receive(func(b []byte) bool { return b[ethernet+header.IPv4MinimumSize] == uint8(header.ICMPv4DstUnreachable) })
+	e := log.await(t, "the refusal", func(e egress.Event) bool { return e.Action == egress.Deny })
+	if e.Reason != egress.ReasonPing || e.Reason.Fix() == "" || len(log.all()) != 1 {
+		t.Errorf("got %+v, want the refusal alone, with its reason and what can be done", log.all())
+	}
 }

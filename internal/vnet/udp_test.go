@@ -156,30 +156,6 @@ func TestUDPIdle(t *testing.T) {
 	fl.resets = nil
 }
 
-// TestPing promises an answer where the policy allows one, from the gateway
-// always, and a refusal at once elsewhere.
-func TestPing(t *testing.T) {
-	log := newEventLog()
-	b := newBox(t, Config{Policy: hostAllowed(), Record: log.record})
-	for _, tt := range []struct {
-		to, want string
-	}{
-		{"192.168.127.1", "reply"},
-		{"fd42:b0c5:17e::1", "reply"},
-		{"192.168.127.254", "reply"},
-		{"fd42:b0c5:17e::fe", "reply"},
-		{"10.1.2.3", "unreachable"},
-		{"fd00::1", "unreachable"},
-	} {
-		if got := b.ping(netip.MustParseAddr(tt.to)); got != tt.want {
-			t.Errorf("ping %s: got %s, want %s", tt.to, got, tt.want)
-		}
-	}
-	log.await(t, "the refusal of a ping", func(e egress.Event) bool {
-		return e.Addr == "10.1.2.3" && e.Proto == egress.ICMP && e.Reason == egress.ReasonPrivate
-	})
-}
-
 // TestManyUDPFlows promises that flows are bounded, and say so.
 func TestManyUDPFlows(t *testing.T) {
 	log := newEventLog()

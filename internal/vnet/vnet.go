@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/netip"
 	"os"
@@ -40,9 +39,6 @@ type Config struct {
 	// Resolver is the DNS server that is asked for the box. The zero value
 	// asks as the host does.
 	Resolver netip.AddrPort
-
-	// Logger gets what we go on in spite of. Nil is silent.
-	Logger *slog.Logger
 }
 
 // Stats counts what a network did.
@@ -63,7 +59,6 @@ var errDisabled = errors.New("a network cannot be switched on or off while the b
 
 // Network is the network of one box. Its methods are safe for concurrent use.
 type Network struct {
-	logger   *slog.Logger
 	link     *link
 	box      *os.File // the box's end of the link
 	stack    *stack.Stack
@@ -105,10 +100,7 @@ func New(c Config) (*Network, error) {
 	if c.Policy.Mode == egress.Disabled {
 		return nil, fmt.Errorf("%w: a box without a network has no card", egress.ErrPolicy)
 	}
-	n := &Network{logger: c.Logger, flows: map[*flow]struct{}{}, target: target}
-	if n.logger == nil {
-		n.logger = slog.New(slog.DiscardHandler)
-	}
+	n := &Network{flows: map[*flow]struct{}{}, target: target}
 	n.open = [classes]tally{{most: maxTCP}, {most: maxUDP}, {most: maxPings}}
 	n.pings.live = map[pingKey]*pinger{}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
