@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -13,7 +14,7 @@ from .errors import InvalidStateError, NotFoundError, fail
 from .execution import Execution
 from .info import BoxInfo, BoxStateInfo, LiveBoxInfo, as_dict, as_str, box_info, live_info
 from .metrics import BoxMetrics, box_metrics
-from .options import Env, env_wire
+from .options import CopyOptions, Env, env_wire
 
 if TYPE_CHECKING:
     from .runtime import Boxlite
@@ -145,6 +146,41 @@ class Box(Unpicklable):
         """What the box uses and has done. A box that does not run is left so."""
         self._usable()
         return box_metrics(await self._api.call("GET", self._path + "/metrics"))
+
+    async def copy_in(
+        self, host_path: str | os.PathLike[str], container_dest: str, copy_options: CopyOptions | None = None
+    ) -> None:
+        """Copies a file or directory of this host into the box.
+
+        A file becomes ``container_dest``, or a file in it if that is a
+        directory or ends in "/". A directory is put into ``container_dest``;
+        with ``include_parent=False`` what is in it is. Missing directories are
+        made. Sockets, pipes and devices are left out.
+
+        Raises StorageError when a file cannot be read, AlreadyExistsError when
+        one is in the way and must not be replaced.
+        """
+        self._usable()
+        from ._copy import copy_in
+
+        await copy_in(self._api, self._path, host_path, container_dest, copy_options or CopyOptions())
+        self._runs()
+
+    async def copy_out(
+        self, container_src: str, host_dest: str | os.PathLike[str], copy_options: CopyOptions | None = None
+    ) -> None:
+        """Copies a file or directory of the box to this host, by the rules of
+        :meth:`copy_in`. Nothing is written outside ``host_dest``, whatever the
+        box sends; setuid bits are dropped.
+
+        Raises NotFoundError when there is no such file in the box,
+        AlreadyExistsError and StorageError as :meth:`copy_in`.
+        """
+        self._usable()
+        from ._copy import copy_out
+
+        await copy_out(self._api, self._path, container_src, host_dest, copy_options or CopyOptions())
+        self._runs()
 
     async def __aenter__(self) -> Box:
         await self.start()

@@ -230,6 +230,8 @@ def from_wire(
     which code is which class. ``missing`` is the prefix of what was not found,
     where that is no box."""
     kind = _BY_CODE.get(code)
+    if message.startswith("no box "):
+        missing = NotFoundError.prefix
     if kind is not None:
         text = (missing if kind is NotFoundError else kind.prefix) + message
     elif code in ("unauthenticated", "permission_denied"):
