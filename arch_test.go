@@ -34,6 +34,7 @@ var layers = map[string]layer{
 	"internal/agentbin": {},
 	"internal/erofs":    {},
 	"internal/hostos":   {outside: "golang.org/x/sys"},
+	"internal/rest":     {},
 	"internal/tree":     {outside: "golang.org/x/sys"},
 
 	"internal/engine/enginetest": {
@@ -67,9 +68,9 @@ var layers = map[string]layer{
 			"internal/tree internal/undo",
 		outside: "github.com/google/go-containerregistry golang.org/x/sys",
 	},
-	"internal/httpapi": {ours: "boxlite"},
+	"internal/httpapi": {ours: "boxlite internal/rest"},
 	"internal/restapi": {
-		ours:    "boxlite egress internal/httpapi",
+		ours:    "boxlite egress internal/httpapi internal/rest",
 		outside: "github.com/coder/websocket github.com/prometheus/client_golang",
 	},
 	"cmd/boxlite": {

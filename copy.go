@@ -1,6 +1,7 @@
 package boxlite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ type CopyOptions struct {
 	NoOverwrite bool // fail with ErrExists rather than replace a file
 	FollowLinks bool // copy what symbolic links of the source point at
 	NoParent    bool // copy what is in a directory, not the directory itself
+	TopAsPath   bool // of CopyInTar: the one directory at its top becomes boxDst if there is none
 }
 
 func option(o []CopyOptions) CopyOptions {
@@ -91,7 +93,7 @@ func packName(src string, dir bool, o CopyOptions) (name string, top bool, err e
 // boxDst, or a file in it if that is a directory or ends in a slash; anything
 // else is unpacked in the directory boxDst, which is made if missing.
 func (b *Box) CopyInTar(ctx context.Context, r io.Reader, boxDst string, o ...CopyOptions) error {
-	in := guest.CopyIn{Path: boxDst, NoOverwrite: option(o).NoOverwrite}
+	in := guest.CopyIn{Path: boxDst, NoOverwrite: option(o).NoOverwrite, TopAsPath: option(o).TopAsPath}
 	return b.fail("copy to", b.copyInTar(ctx, r, in))
 }
 
@@ -201,5 +203,11 @@ func (b *Box) ReadFile(ctx context.Context, name string) ([]byte, error) {
 // WriteFile writes a file in the box, making its directories, as
 // [os.WriteFile] does otherwise.
 func (b *Box) WriteFile(ctx context.Context, name string, data []byte, perm fs.FileMode) error {
-	return b.fail("write", guestErr(b.on.files().WriteFile(ctx, boxPath(name), perm, strings.NewReader(string(data)))))
+	return b.WriteFileFrom(ctx, name, bytes.NewReader(data), perm)
+}
+
+// WriteFileFrom is [Box.WriteFile] of what r has. When r fails, what was written
+// stays.
+func (b *Box) WriteFileFrom(ctx context.Context, name string, r io.Reader, perm fs.FileMode) error {
+	return b.fail("write", guestErr(b.on.files().WriteFile(ctx, boxPath(name), perm, r)))
 }

@@ -94,6 +94,7 @@ type Execution struct {
 type Info struct {
 	Version string        `json:"version"`
 	Home    string        `json:"home"`
+	Engine  string        `json:"engine"` // empty: the first of the helper
 	Boxes   map[State]int `json:"boxes"`
 	Images  int           `json:"images"`
 	OS      string        `json:"os"`

@@ -327,7 +327,7 @@ func (r *local) Info(ctx context.Context) (Info, error) {
 		return Info{}, &Error{"info", "", err}
 	}
 	info := Info{
-		Version: Version(), Home: r.home, Boxes: map[State]int{}, Images: len(images),
+		Version: Version(), Home: r.home, Engine: r.engine, Boxes: map[State]int{}, Images: len(images),
 		OS: runtime.GOOS, Arch: runtime.GOARCH,
 	}
 	for _, b := range boxes {

@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
 // Kind is one class of error on the wire. Clients decide by its code.
@@ -73,22 +75,25 @@ func LengthMissing(what string) *Error {
 var conditions = []struct {
 	is   error
 	kind Kind
+	name string
 }{
-	{boxlite.ErrRuntimeClosed, Stopped},
-	{boxlite.ErrInvalid, InvalidArgument},
-	{boxlite.ErrUnsupported, Unsupported},
-	{boxlite.ErrNotFound, NotFound},
-	{boxlite.ErrExists, AlreadyExists},
-	{boxlite.ErrState, InvalidState},
-	{boxlite.ErrExhausted, Exhausted},
-	{boxlite.ErrImage, Image},
-	{boxlite.ErrUnauthorized, Image},
-	{boxlite.ErrUnreachable, Network},
-	{boxlite.ErrBoxDied, Engine},
-	{fs.ErrNotExist, NotFound},
-	{fs.ErrExist, AlreadyExists},
-	{context.DeadlineExceeded, Timeout},
-	{context.Canceled, gone},
+	{boxlite.ErrRuntimeClosed, Stopped, rest.Closed},
+	{boxlite.ErrInvalid, InvalidArgument, rest.Invalid},
+	{boxlite.ErrUnsupported, Unsupported, rest.Unsupported},
+	{boxlite.ErrNotFound, NotFound, rest.NotFound},
+	{boxlite.ErrExists, AlreadyExists, rest.Exists},
+	{boxlite.ErrState, InvalidState, rest.State},
+	{boxlite.ErrExhausted, Exhausted, rest.Exhausted},
+	{boxlite.ErrImage, Image, rest.BadImage},
+	{boxlite.ErrUnauthorized, Image, rest.Unauthorized},
+	{boxlite.ErrUnreachable, Network, rest.Unreachable},
+	{boxlite.ErrBoxDied, Engine, rest.BoxDied},
+	{fs.ErrNotExist, NotFound, rest.NoFile},
+	{fs.ErrExist, AlreadyExists, rest.FileExists},
+	{fs.ErrPermission, Forbidden, rest.Permission},
+	{syscall.ECONNREFUSED, Network, rest.Refused},
+	{context.DeadlineExceeded, Timeout, rest.Deadline},
+	{context.Canceled, gone, rest.Canceled},
 }
 
 // retryExhausted is when to come back after a bound was met: a command or a
@@ -133,16 +138,33 @@ func bare(err, condition error) string {
 	return strings.Replace(msg, e.Err.Error(), inner, 1)
 }
 
-// envelope is the body of every error.
-type envelope struct {
-	Error envelopeError `json:"error"`
+// FaultOf is what clients are told about an error, with the cause that the Go
+// API gave.
+func FaultOf(err error) *rest.Fault {
+	e := ErrorOf(err)
+	return &rest.Fault{Message: e.Message, Type: e.Type, Code: e.Code, Cause: causeOf(err)}
 }
 
-type envelopeError struct {
-	Message   string `json:"message"`
-	Type      string `json:"type"`
-	Code      string `json:"code"`
-	RequestID string `json:"request_id,omitempty"`
+// causeOf takes an error of the Go API apart. It is nil for the server's own.
+func causeOf(err error) *rest.Cause {
+	c := &rest.Cause{}
+	for _, known := range conditions {
+		if errors.Is(err, known.is) {
+			c.Condition = known.name
+			break
+		}
+	}
+	if e, ok := errors.AsType[*boxlite.Error](err); ok {
+		c.Op, c.Name, c.Text = e.Op, e.Name, e.Err.Error()
+	} else if c.Condition == "" {
+		return nil
+	} else {
+		c.Text = err.Error()
+	}
+	if e, ok := errors.AsType[*boxlite.CommandError](err); ok {
+		c.ExitCode = e.Code
+	}
+	return c
 }
 
 // WriteError answers with an error. Nothing may have been written before.
@@ -155,7 +177,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="boxlite"`)
 	}
-	WriteJSON(w, e.Status, envelope{envelopeError{
-		Message: e.Message, Type: e.Type, Code: e.Code, RequestID: RequestID(r.Context()),
-	}})
+	f := FaultOf(err)
+	f.RequestID = RequestID(r.Context())
+	WriteJSON(w, e.Status, rest.Envelope{Error: *f})
 }

@@ -72,8 +72,17 @@ func wishOf(r *http.Request) (wish, error) {
 		}
 		*q.to, o.offsets = n, true
 	}
-	o.from.Lossy = !o.write
-	return o, nil
+	o.from.Lossy, err = boolQuery(r, "lossy", !o.write)
+	return o, err
+}
+
+// wantUpgrade refuses what is no upgrade to a WebSocket.
+func wantUpgrade(w http.ResponseWriter, r *http.Request, what string) error {
+	if headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket") {
+		return nil
+	}
+	w.Header().Set("Upgrade", "websocket")
+	return httpapi.InvalidArgument.Errorf("%s is a WebSocket: send the request as an upgrade", what)
 }
 
 // serveAttach upgrades to WebSocket and follows an execution until it or the
@@ -83,9 +92,8 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request, b *boxlite.
 	if err != nil {
 		return err
 	}
-	if !headerHas(r.Header, "Connection", "upgrade") || !headerHas(r.Header, "Upgrade", "websocket") {
-		w.Header().Set("Upgrade", "websocket")
-		return &httpapi.Error{Kind: httpapi.InvalidArgument, Message: "attach is a WebSocket: send the request as an upgrade"}
+	if err := wantUpgrade(w, r, "attach"); err != nil {
+		return err
 	}
 	k := newSocket(s.ctx, x, o, func() controls { return b.Attach(s.ctx, x.id) })
 	defer k.cancel()

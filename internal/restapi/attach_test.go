@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/boxlite-go/boxlite/internal/rest"
 	"github.com/coder/websocket"
 )
 
@@ -32,7 +33,7 @@ func TestAttachLosesNothing(t *testing.T) {
 	x := newSite(t, Config{})
 	b := x.box()
 	id := x.exec(b, "head -c 8000000 /dev/zero | tr '\\0' x")
-	want[executionReply](x, 200, "GET", "/v1/boxes/"+b+"/executions/"+id, "")
+	want[rest.Execution](x, 200, "GET", "/v1/boxes/"+b+"/executions/"+id, "")
 	if e := x.attach(b, id, "").exit(0); len(e.out) != 8e6 {
 		t.Errorf("got %d bytes, want 8000000", len(e.out))
 	}
@@ -155,7 +156,7 @@ func TestSlowWriterHoldsUpItsCommandOnly(t *testing.T) {
 	if e := x.attach(b, x.exec(b, "echo quick"), "").exit(0); e.out != "quick\n" {
 		t.Errorf("got %q", e.out)
 	}
-	if r := want[executionReply](x, 200, "GET", "/v1/boxes/"+b+"/executions/"+slow, ""); r.Status != "running" {
+	if r := want[rest.Execution](x, 200, "GET", "/v1/boxes/"+b+"/executions/"+slow, ""); r.Status != "running" {
 		t.Errorf("24 MB that nobody takes: got %s, want running", r.Status)
 	}
 	if e := c.exit(0); len(e.out) != 24e6 {
@@ -182,7 +183,7 @@ func TestExitOnceAlways(t *testing.T) {
 		{"kill", func(b, id string) {
 			want[any](x, 204, "POST", "/v1/boxes/"+b+"/executions/"+id+"/signal", `{"signal":9}`)
 		}, 137, "killed"},
-		{"stop of the box", func(b, _ string) { want[boxReply](x, 200, "POST", "/v1/boxes/"+b+"/stop", "") }, 143, "*"}, // who dies first is not said
+		{"stop of the box", func(b, _ string) { want[rest.Box](x, 200, "POST", "/v1/boxes/"+b+"/stop", "") }, 143, "*"}, // who dies first is not said
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := x.box()
@@ -269,7 +270,7 @@ func TestWholeCharacters(t *testing.T) {
 	all := ""
 	for len(all) < 3000*10 {
 		channel, p, err := c.frame()
-		if err != nil || channel != chanStdout {
+		if err != nil || channel != rest.Stdout {
 			t.Fatalf("got %d %q, %v", channel, p, err)
 		}
 		if !utf8.ValidString(p) {
@@ -310,7 +311,7 @@ func TestAttachNeedsAnUpgrade(t *testing.T) {
 		t.Errorf("main command of a box without one: got %v", a)
 	}
 	job := x.box(`"cmd":["sh","-c","echo main; sleep 1000"]`)
-	want[boxReply](x, 200, "POST", "/v1/boxes/"+job+"/start", "")
+	want[rest.Box](x, 200, "POST", "/v1/boxes/"+job+"/start", "")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	conn, resp, err := websocket.Dial(ctx, x.http.URL+"/v1/boxes/"+job+"/attach", nil)

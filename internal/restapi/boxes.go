@@ -3,15 +3,14 @@ package restapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"regexp"
-	"slices"
 	"strconv"
 	"time"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
 // keyRE is what an id, a name or the beginning of an id looks like. All else
@@ -36,14 +35,14 @@ func (s *Server) createBox(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var req createRequest
+	var req rest.CreateBox
 	if err := httpapi.Decode(w, r, &req); err != nil {
 		return err
 	}
-	return s.replies.once(w, r, key, req, func() (*boxReply, error) { return s.create(r.Context(), &req) })
+	return s.replies.once(w, r, key, req, func() (*rest.Box, error) { return s.create(r.Context(), &req) })
 }
 
-func (s *Server) create(ctx context.Context, req *createRequest) (*boxReply, error) {
+func (s *Server) create(ctx context.Context, req *rest.CreateBox) (*rest.Box, error) {
 	o, err := s.options(ctx, req)
 	if err != nil {
 		return nil, err
@@ -90,12 +89,16 @@ func (s *Server) listBoxes(w http.ResponseWriter, r *http.Request) error {
 	if state != "" && !validState(state) {
 		return httpapi.InvalidArgument.Errorf("status %q: there are configured, running, paused, stopping, stopped and failed", state)
 	}
+	details, err := boolQuery(r, "details", false)
+	if err != nil {
+		return err
+	}
 	after := q.Get("pageToken")
 	infos, err := s.rt.Boxes(r.Context())
 	if err != nil {
 		return err
 	}
-	reply, err := page(infos, state, after, size)
+	reply, err := page(infos, state, after, size, details)
 	if err != nil {
 		return err
 	}
@@ -105,8 +108,8 @@ func (s *Server) listBoxes(w http.ResponseWriter, r *http.Request) error {
 
 // page is what comes after the box of an id: boxes are listed oldest first, and
 // new ones come at the end.
-func page(infos []boxlite.BoxInfo, state boxlite.State, after string, size int) (listReply, error) {
-	reply := listReply{Boxes: []boxReply{}}
+func page(infos []boxlite.BoxInfo, state boxlite.State, after string, size int, details bool) (rest.Boxes, error) {
+	reply := rest.Boxes{Boxes: []rest.Box{}}
 	found := after == ""
 	for _, i := range infos {
 		switch {
@@ -118,6 +121,9 @@ func page(infos []boxlite.BoxInfo, state boxlite.State, after string, size int) 
 			return reply, nil
 		default:
 			reply.Boxes = append(reply.Boxes, boxOf(i))
+			if details {
+				reply.Boxes[len(reply.Boxes)-1].Details = detailsOf(i)
+			}
 		}
 	}
 	if !found {
@@ -143,7 +149,20 @@ func (s *Server) getBox(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	return s.replyBox(w, r.Context(), b)
+	details, err := boolQuery(r, "details", false)
+	if err != nil {
+		return err
+	}
+	info, err := b.Info(r.Context())
+	if err != nil {
+		return err
+	}
+	reply := boxOf(info)
+	if details {
+		reply.Details = detailsOf(info)
+	}
+	httpapi.WriteJSON(w, http.StatusOK, reply)
+	return nil
 }
 
 func (s *Server) replyBox(w http.ResponseWriter, ctx context.Context, b *boxlite.Box) error { //nolint:revive // w first, as in net/http
@@ -205,21 +224,31 @@ func (s *Server) startBox(w http.ResponseWriter, r *http.Request) error {
 // start starts a box when it is its turn. What is wrong with its image is said
 // as that.
 func (s *Server) start(ctx context.Context, b *boxlite.Box) error {
+	started, err := s.launch(ctx, b, b.Start)
+	if started {
+		err = s.hold(ctx, b, false)
+	}
+	return err
+}
+
+// launch boots a box with boot when it is its turn. It is not started when it
+// runs already.
+func (s *Server) launch(ctx context.Context, b *boxlite.Box, boot func(context.Context) error) (started bool, err error) {
 	s.life.touch(b.ID())
 	release, err := s.admission.start(ctx, b)
 	if err != nil || release == nil {
-		return err
+		return false, err
 	}
 	begun := time.Now()
 	if err = s.vault.open(b); err == nil {
-		err = b.Start(ctx)
+		err = boot(ctx)
 	}
 	release(err == nil)
 	if err == nil {
 		s.unused.forget(b.ID())
 	}
 	s.metrics.started(b.ID(), time.Since(begun), err)
-	return startError(ctx, b, err)
+	return err == nil, startError(ctx, b, err)
 }
 
 // startError tells an image that cannot be had from a box that is not there.
@@ -269,7 +298,7 @@ const stopTimeout = 30 * time.Second
 const maxStop = time.Hour
 
 func (s *Server) stopBox(w http.ResponseWriter, r *http.Request) error {
-	var req stopRequest
+	var req rest.Stop
 	if err := httpapi.Decode(w, r, &req, true); err != nil {
 		return err
 	}
@@ -379,14 +408,4 @@ func (s *Server) boxLogs(w http.ResponseWriter, r *http.Request) error {
 		panic(http.ErrAbortHandler) // the answer is not whole: cut it
 	}
 	return nil
-}
-
-// join puts a map of variables into a list, as the Go API takes it.
-func join(env map[string]string) []string {
-	out := make([]string, 0, len(env))
-	for k, v := range env {
-		out = append(out, fmt.Sprintf("%s=%s", k, v))
-	}
-	slices.Sort(out) // the same every time
-	return out
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
 // Bounds of timeout_seconds: the least is that of BoxLite's specification, the
@@ -21,7 +22,7 @@ const (
 )
 
 func (s *Server) exec(w http.ResponseWriter, r *http.Request) error {
-	var req execRequest
+	var req rest.Exec
 	if err := httpapi.Decode(w, r, &req); err != nil {
 		return err
 	}
@@ -54,19 +55,19 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) error {
 		release()
 		return err
 	}
-	httpapi.WriteJSON(w, http.StatusCreated, execReply{id})
+	httpapi.WriteJSON(w, http.StatusCreated, rest.Started{ExecutionID: id})
 	return nil
 }
 
 // run starts a command and keeps its stream until a client attaches, so that
 // none of its output is lost.
-func (s *Server) run(ctx context.Context, b *boxlite.Box, req *execRequest, timeout time.Duration, limits *boxlite.SecurityOptions, release func()) (string, error) {
+func (s *Server) run(ctx context.Context, b *boxlite.Box, req *rest.Exec, timeout time.Duration, limits *boxlite.SecurityOptions, release func()) (string, error) {
 	if err := s.ready(ctx, b); err != nil {
 		return "", err
 	}
 	f := s.sessions.follower(b)
 	cmd := b.Command(f.ctx, req.Command, req.Args...)
-	cmd.Env, cmd.Dir, cmd.User, cmd.Timeout, cmd.Security = join(req.Env), req.WorkingDir, req.User, timeout, limits
+	cmd.Env, cmd.Dir, cmd.User, cmd.Timeout, cmd.Security = req.Env, req.WorkingDir, req.User, timeout, limits
 	if req.TTY {
 		cmd.Terminal = &boxlite.Terminal{Rows: req.Rows, Cols: req.Cols}
 	}
@@ -144,7 +145,7 @@ func (s *Server) listExecutions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	reply := executionsReply{Executions: []executionReply{}}
+	reply := rest.Executions{Executions: []rest.Execution{}}
 	if info.State == boxlite.StateRunning {
 		list, err := b.Executions(r.Context())
 		if err != nil {
@@ -159,11 +160,10 @@ func (s *Server) listExecutions(w http.ResponseWriter, r *http.Request) error {
 }
 
 // executionOf is what the agent knows of an execution as clients see it.
-func executionOf(e boxlite.Execution) executionReply {
-	started := e.Started.UTC()
-	reply := executionReply{
-		ExecutionID: e.ID, Status: "running", StartedAt: &started, ExitCode: e.ExitCode,
-		Signal: e.Signal, Cause: string(e.Cause), Args: e.Args, PID: e.PID, TTY: e.TTY,
+func executionOf(e boxlite.Execution) rest.Execution {
+	reply := rest.Execution{
+		ExecutionID: e.ID, Status: "running", StartedAt: when(e.Started), ExitCode: e.ExitCode,
+		Signal: e.Signal, Cause: string(e.Cause), Args: e.Args, PID: e.PID, TTY: e.TTY, EndedAt: when(e.Ended),
 	}
 	if e.ExitCode != nil {
 		took := e.Ended.Sub(e.Started).Milliseconds()
@@ -224,7 +224,7 @@ func checkSignal(n int) error {
 }
 
 func (s *Server) signal(w http.ResponseWriter, r *http.Request) error {
-	var req signalRequest
+	var req rest.Signal
 	if err := httpapi.Decode(w, r, &req); err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func sendSignal(c controls, n int) error {
 }
 
 func (s *Server) resize(w http.ResponseWriter, r *http.Request) error {
-	var req resizeRequest
+	var req rest.Resize
 	if err := httpapi.Decode(w, r, &req); err != nil {
 		return err
 	}

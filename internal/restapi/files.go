@@ -50,6 +50,10 @@ func (s *Server) putFiles(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	top, err := boolQuery(r, "top_as_path", false)
+	if err != nil {
+		return err
+	}
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != typeTar && kind != typeRaw {
 		return httpapi.InvalidArgument.Errorf("Content-Type %.100q: send %s, or %s for one file", r.Header.Get("Content-Type"), typeTar, typeRaw)
@@ -81,7 +85,7 @@ func (s *Server) putFiles(w http.ResponseWriter, r *http.Request) error {
 		defer one.Close()
 		body = one
 	}
-	if err := b.CopyInTar(r.Context(), body, dst, boxlite.CopyOptions{NoOverwrite: !overwrite}); err != nil {
+	if err := b.CopyInTar(r.Context(), body, dst, boxlite.CopyOptions{NoOverwrite: !overwrite, TopAsPath: top}); err != nil {
 		return uploadError(err)
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the connection may be used again

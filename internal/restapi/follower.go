@@ -7,12 +7,7 @@ import (
 	"time"
 
 	"github.com/boxlite-go/boxlite"
-)
-
-// Channels of output, as the first byte of a binary frame.
-const (
-	chanStdout = 1
-	chanStderr = 2
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
 // sink takes output for one socket. send returns when the socket has it.
@@ -68,7 +63,7 @@ func newFollower(ctx context.Context, b *boxlite.Box) *follower {
 // ends with the stream; done is closed then.
 func (f *follower) start(cmd *boxlite.Cmd, stdin bool) error {
 	f.cmd = cmd
-	cmd.Stdout, cmd.Stderr = &outlet{f, chanStdout}, &outlet{f, chanStderr}
+	cmd.Stdout, cmd.Stderr = &outlet{f, rest.Stdout}, &outlet{f, rest.Stderr}
 	if stdin {
 		f.in = newInput()
 		cmd.Stdin = f.in

@@ -6,36 +6,19 @@ import (
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
-func imageOf(m boxlite.Image) imageReply {
+func imageOf(m boxlite.Image) rest.Image {
 	repo, tag := m.Ref, ""
 	if i := strings.LastIndexByte(m.Ref, ':'); i > strings.LastIndexByte(m.Ref, '/') {
 		repo, tag = m.Ref[:i], m.Ref[i+1:]
 	}
-	return imageReply{
+	return rest.Image{
 		Reference: m.Ref, Repository: repo, Tag: tag, ID: m.ConfigDigest, CachedAt: m.Pulled.UTC(),
-		SizeBytes: m.Size, Digest: m.Digest, Layers: m.Layers,
+		SizeBytes: m.Size, Digest: m.Digest, Layers: m.Layers, CreatedAt: when(m.Created), Platform: m.Platform,
+		Config: (*rest.ImageConfig)(&m.Config),
 	}
-}
-
-func (s *Server) pullImage(w http.ResponseWriter, r *http.Request) error {
-	var req pullRequest
-	if err := httpapi.Decode(w, r, &req); err != nil {
-		return err
-	}
-	if req.Reference == "" {
-		return httpapi.InvalidArgument.Errorf("reference: is missing")
-	}
-	m, err := s.rt.Images().Pull(r.Context(), req.Reference, nil)
-	if err != nil {
-		if e := httpapi.ErrorOf(err); e.Kind == httpapi.NotFound {
-			return &httpapi.Error{Kind: httpapi.Image, Message: e.Message, Err: err}
-		}
-		return err
-	}
-	httpapi.WriteJSON(w, http.StatusOK, imageOf(m))
-	return nil
 }
 
 func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
@@ -43,12 +26,16 @@ func (s *Server) listImages(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	reply := imagesReply{Images: []imageReply{}}
-	for _, m := range ms {
+	httpapi.WriteJSON(w, http.StatusOK, imagesOf(ms))
+	return nil
+}
+
+func imagesOf(list []boxlite.Image) rest.Images {
+	reply := rest.Images{Images: []rest.Image{}}
+	for _, m := range list {
 		reply.Images = append(reply.Images, imageOf(m))
 	}
-	httpapi.WriteJSON(w, http.StatusOK, reply)
-	return nil
+	return reply
 }
 
 func (s *Server) getImage(w http.ResponseWriter, r *http.Request) error {
@@ -69,6 +56,6 @@ func (s *Server) removeImage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	httpapi.WriteJSON(w, http.StatusOK, removedReply{n})
+	httpapi.WriteJSON(w, http.StatusOK, rest.Removed{FreedBytes: n})
 	return nil
 }

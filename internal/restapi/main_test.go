@@ -18,6 +18,7 @@ import (
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/engine/enginetest"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 	"github.com/coder/websocket"
 )
 
@@ -138,7 +139,7 @@ func want[T any](x *site, status int, method, path, body string, header ...strin
 func (x *site) box(more ...string) string {
 	x.t.Helper()
 	body := fmt.Sprintf(`{"image":%q%s}`, image, strings.Join(append([]string{""}, more...), ","))
-	id := want[boxReply](x, 201, "POST", "/v1/boxes", body).BoxID
+	id := want[rest.Box](x, 201, "POST", "/v1/boxes", body).BoxID
 	x.t.Cleanup(func() {
 		if err := x.rt.Remove(context.Background(), id, boxlite.RemoveOptions{Force: true}); err != nil && httpapi.ErrorOf(err).Kind != httpapi.NotFound {
 			x.t.Errorf("remove: %v", err)
@@ -152,7 +153,7 @@ func (x *site) exec(box, script string, more ...string) string {
 	x.t.Helper()
 	s, _ := json.Marshal(script)
 	body := fmt.Sprintf(`{"command":"sh","args":["-c",%s]%s}`, s, strings.Join(append([]string{""}, more...), ","))
-	return want[execReply](x, 201, "POST", "/v1/boxes/"+box+"/exec", body).ExecutionID
+	return want[rest.Started](x, 201, "POST", "/v1/boxes/"+box+"/exec", body).ExecutionID
 }
 
 // socketClient is a WebSocket that follows an execution.
@@ -241,9 +242,9 @@ func (c *socketClient) rest() (e ended) {
 			return e
 		}
 		switch channel {
-		case chanStdout:
+		case rest.Stdout:
 			e.out += p
-		case chanStderr:
+		case rest.Stderr:
 			e.err += p
 		default:
 			var x exitFrame

@@ -9,6 +9,7 @@ import (
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -148,31 +149,6 @@ func (s *Server) runtimeMetrics(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-type boxMetricsReply struct {
-	CommandsExecutedTotal int64       `json:"commands_executed_total"`
-	ExecErrorsTotal       int64       `json:"exec_errors_total"`
-	BytesSentTotal        int64       `json:"bytes_sent_total"`
-	BytesReceivedTotal    int64       `json:"bytes_received_total"`
-	CPUPercent            *float64    `json:"cpu_percent,omitempty"`
-	MemoryBytes           *int64      `json:"memory_bytes,omitempty"`
-	NetworkSent           *int64      `json:"network_bytes_sent,omitempty"`
-	NetworkReceived       *int64      `json:"network_bytes_received,omitempty"`
-	NetworkConnections    *int64      `json:"network_tcp_connections,omitempty"`
-	BootTiming            *bootTiming `json:"boot_timing,omitempty"`
-
-	// Beyond BoxLite.
-	MemoryLimitBytes int64   `json:"memory_limit_bytes,omitempty"`
-	CPUSeconds       float64 `json:"cpu_seconds,omitempty"`
-	UptimeSeconds    float64 `json:"uptime_seconds,omitempty"`
-	Executions       int     `json:"executions,omitempty"`
-	OOMKills         int64   `json:"oom_kills,omitempty"`
-	NetworkRefused   int64   `json:"network_refused,omitempty"`
-}
-
-type bootTiming struct {
-	TotalCreateMS int64 `json:"total_create_ms"`
-}
-
 // boxMetrics does not start a box: one that does not run uses nothing.
 func (s *Server) boxMetrics(w http.ResponseWriter, r *http.Request) error {
 	b, err := s.box(r)
@@ -183,7 +159,7 @@ func (s *Server) boxMetrics(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var reply boxMetricsReply
+	var reply rest.Metrics
 	var st boxlite.Stats
 	if info.State == boxlite.StateRunning {
 		if st, err = b.Stats(r.Context()); err != nil {
@@ -194,12 +170,13 @@ func (s *Server) boxMetrics(w http.ResponseWriter, r *http.Request) error {
 		reply.Executions, reply.OOMKills = st.Executions, st.OOMKills
 		n := st.Network
 		reply.NetworkSent, reply.NetworkReceived, reply.NetworkConnections, reply.NetworkRefused = &n.Sent, &n.Received, &n.Connections, n.Refused
+		reply.NetworkOpen, reply.NetworkLookups = n.Open, n.Lookups
 		reply.BytesSentTotal, reply.BytesReceivedTotal = n.Sent, n.Received
 	}
 	s.metrics.box(b.ID(), func(c *boxCounts) {
 		reply.CommandsExecutedTotal, reply.ExecErrorsTotal = c.commands, c.errors
 		if c.boot > 0 {
-			reply.BootTiming = &bootTiming{c.boot.Milliseconds()}
+			reply.BootTiming = &rest.BootTiming{TotalCreateMS: c.boot.Milliseconds()}
 		}
 		if reply.MemoryBytes != nil {
 			percent := c.usage(st, time.Now())

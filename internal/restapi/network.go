@@ -8,59 +8,11 @@ import (
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/egress"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
-type networkRequest struct {
-	Outbound *directionRequest `json:"outbound"`
-	Inbound  *directionRequest `json:"inbound"`
-	Mode     string            `json:"mode"`      // deprecated
-	AllowNet []string          `json:"allow_net"` // deprecated
-}
-
-type directionRequest struct {
-	Mode     string   `json:"mode"`
-	AllowNet []string `json:"allow_net"`
-	DenyNet  []string `json:"deny_net"` // beyond BoxLite
-}
-
-type portShape struct {
-	GuestPort uint16 `json:"guest_port"`
-	HostPort  uint16 `json:"host_port"`
-	HostIP    string `json:"host_ip"`
-	Protocol  string `json:"protocol"`
-}
-
-type secretRequest struct {
-	Name        string   `json:"name"`
-	Value       string   `json:"value"`
-	Hosts       []string `json:"hosts"`
-	Placeholder string   `json:"placeholder"`
-}
-
-// networkReply is what a box may reach, and where it is reached.
-type networkReply struct {
-	Outbound directionReply `json:"outbound"`
-	Inbound  directionReply `json:"inbound"`
-	Mode     string         `json:"mode"`      // deprecated
-	AllowNet []string       `json:"allow_net"` // deprecated
-	Ports    []portShape    `json:"published_ports"`
-}
-
-type directionReply struct {
-	Mode     string   `json:"mode"`
-	AllowNet []string `json:"allow_net"`
-	DenyNet  []string `json:"deny_net,omitempty"`
-}
-
-// Modes of a direction.
-const (
-	modeEnabled  = "enabled"
-	modeDisabled = "disabled"
-)
-
-// policy turns what a client asks for into what the Go API takes. A list of
-// what is allowed means that nothing else is.
-func (n *networkRequest) policy() (p egress.Policy, err error) {
+// policyOf turns what a client asks for into what the Go API takes.
+func policyOf(n *rest.Network) (p egress.Policy, err error) {
 	if n == nil {
 		return p, nil
 	}
@@ -69,18 +21,15 @@ func (n *networkRequest) policy() (p egress.Policy, err error) {
 		if out != nil {
 			return p, httpapi.InvalidArgument.Errorf("network: give outbound, or the deprecated mode and allow_net, not both")
 		}
-		out = &directionRequest{Mode: n.Mode, AllowNet: n.AllowNet}
+		out = &rest.Direction{Mode: n.Mode, AllowNet: n.AllowNet}
 	}
-	for _, d := range []struct {
-		name string
-		*directionRequest
-	}{{"outbound", out}, {"inbound", n.Inbound}} {
-		if d.directionRequest != nil && d.Mode != modeEnabled && d.Mode != modeDisabled {
-			return p, httpapi.InvalidArgument.Errorf("network.%s.mode %.40q: give enabled or disabled", d.name, d.Mode)
+	if in := n.Inbound; in != nil {
+		switch {
+		case in.Mode != rest.Enabled && in.Mode != rest.Disabled:
+			return p, httpapi.InvalidArgument.Errorf("network.inbound.mode %.40q: give enabled or disabled", in.Mode)
+		case len(in.AllowNet)+len(in.DenyNet) > 0:
+			return p, httpapi.InvalidArgument.Errorf("network.inbound.allow_net: must be empty")
 		}
-	}
-	if n.Inbound != nil && len(n.Inbound.AllowNet)+len(n.Inbound.DenyNet) > 0 {
-		return p, httpapi.InvalidArgument.Errorf("network.inbound.allow_net: must be empty")
 	}
 	if out == nil {
 		return p, nil
@@ -91,15 +40,26 @@ func (n *networkRequest) policy() (p egress.Policy, err error) {
 	if p.Deny, err = rules("network.outbound.deny_net", out.DenyNet); err != nil {
 		return p, err
 	}
+	p.Mode, err = modeOf(out.Mode, &p)
+	return p, err
+}
+
+// modeOf is the mode of a policy whose rules are set. With rest.Enabled a list
+// of what is allowed means that nothing else is.
+func modeOf(mode string, p *egress.Policy) (egress.Mode, error) {
 	switch {
-	case out.Mode == modeDisabled && len(p.Allow)+len(p.Deny) > 0:
-		return p, httpapi.InvalidArgument.Errorf("network.outbound: disabled, with rules: leave out one of them")
-	case out.Mode == modeDisabled:
-		p.Mode = egress.Disabled
-	case len(p.Allow) > 0:
-		p.Mode = egress.AllowList
+	case mode == rest.Disabled && len(p.Allow)+len(p.Deny) > 0:
+		return "", httpapi.InvalidArgument.Errorf("network.outbound: disabled, with rules: leave out one of them")
+	case mode == rest.Disabled:
+		return egress.Disabled, nil
+	case mode == rest.AllowList, mode == rest.Enabled && len(p.Allow) > 0:
+		return egress.AllowList, nil
+	case mode == rest.Public:
+		return egress.Enabled, nil
+	case mode == rest.Enabled:
+		return "", nil
 	}
-	return p, nil
+	return "", httpapi.InvalidArgument.Errorf("network.outbound.mode %.40q: give enabled or disabled, or, beyond BoxLite, public or allowlist", mode)
 }
 
 func rules(field string, list []string) (out []egress.Rule, err error) {
@@ -113,9 +73,9 @@ func rules(field string, list []string) (out []egress.Rule, err error) {
 	return out, nil
 }
 
-// connect sets what a box has of the network.
-func connect(req *createRequest, o *boxlite.BoxOptions) (err error) {
-	if o.Network, err = req.Network.policy(); err != nil {
+// networkOptions sets what a box has of the network.
+func networkOptions(req *rest.CreateBox, o *boxlite.BoxOptions) (err error) {
+	if o.Network, err = policyOf(req.Network); err != nil {
 		return err
 	}
 	for _, p := range req.Ports {
@@ -127,19 +87,19 @@ func connect(req *createRequest, o *boxlite.BoxOptions) (err error) {
 	return nil
 }
 
-func networkOf(i boxlite.BoxInfo) *networkReply {
+func networkOf(i boxlite.BoxInfo) *rest.NetworkState {
 	p := i.Options.Network
-	out := directionReply{Mode: modeEnabled, AllowNet: texts(p.Allow), DenyNet: texts(p.Deny)}
+	out := rest.DirectionState{Mode: rest.Enabled, AllowNet: texts(p.Allow), DenyNet: texts(p.Deny)}
 	if p.Mode == egress.Disabled || i.Options.Security.NetworkDisabled {
-		out.Mode = modeDisabled
+		out.Mode = rest.Disabled
 	}
-	n := &networkReply{
-		Outbound: out, Inbound: directionReply{Mode: modeDisabled, AllowNet: []string{}},
-		Mode: out.Mode, AllowNet: out.AllowNet, Ports: []portShape{},
+	n := &rest.NetworkState{
+		Outbound: out, Inbound: rest.DirectionState{Mode: rest.Disabled, AllowNet: []string{}},
+		Mode: out.Mode, AllowNet: out.AllowNet, Ports: []rest.Port{},
 	}
 	for _, port := range i.Ports {
-		n.Inbound.Mode = modeEnabled
-		n.Ports = append(n.Ports, portShape{port.BoxPort, port.HostPort, port.HostIP, port.Proto})
+		n.Inbound.Mode = rest.Enabled
+		n.Ports = append(n.Ports, rest.Port{GuestPort: port.BoxPort, HostPort: port.HostPort, HostIP: port.HostIP, Protocol: port.Proto})
 	}
 	return n
 }
@@ -154,11 +114,11 @@ func texts(rules []egress.Rule) []string {
 
 // setNetwork changes what a box may reach, at once.
 func (s *Server) setNetwork(w http.ResponseWriter, r *http.Request) error {
-	var req networkRequest
+	var req rest.Network
 	if err := httpapi.Decode(w, r, &req); err != nil {
 		return err
 	}
-	p, err := req.policy()
+	p, err := policyOf(&req)
 	if err != nil {
 		return err
 	}
@@ -173,14 +133,10 @@ func (s *Server) setNetwork(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-type secretValue struct {
-	Value string `json:"value"`
-}
-
 // setSecret gives a secret its value: at first, or a new one, or once more
 // after the server was started anew.
 func (s *Server) setSecret(w http.ResponseWriter, r *http.Request) error {
-	var req secretValue
+	var req rest.SecretValue
 	if err := httpapi.Decode(w, r, &req); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package restapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -27,39 +29,54 @@ var operations = map[string]operation{
 	"GET /healthz":       {nil, 200, statusReply{}},
 	"GET /readyz":        {nil, 200, statusReply{}},
 	"GET /metrics":       {nil, 200, nil},
-	"GET /v1/config":     {nil, 200, configReply{}},
-	"GET /v1/me":         {nil, 200, meReply{}},
+	"GET /v1/config":     {nil, 200, rest.Config{}},
+	"GET /v1/me":         {nil, 200, rest.Me{}},
+	"GET /v1/info":       {nil, 200, rest.Info{}},
+	"GET /v1/engines":    {nil, 200, rest.Engines{}},
+	"GET /v1/lease":      {nil, 101, nil},
 	"GET /v1/metrics":    {nil, 200, runtimeMetricsReply{}},
-	"POST /v1/boxes":     {createRequest{}, 201, boxReply{}},
-	"GET /v1/boxes":      {nil, 200, listReply{}},
-	"GET /v1/boxes/{id}": {nil, 200, boxReply{}}, "DELETE /v1/boxes/{id}": {nil, 204, nil},
-	"POST /v1/boxes/{id}/start":                   {nil, 200, boxReply{}},
-	"POST /v1/boxes/{id}/stop":                    {stopRequest{}, 200, boxReply{}},
+	"POST /v1/boxes":     {rest.CreateBox{}, 201, rest.Box{}},
+	"GET /v1/boxes":      {nil, 200, rest.Boxes{}},
+	"GET /v1/boxes/{id}": {nil, 200, rest.Box{}}, "DELETE /v1/boxes/{id}": {nil, 204, nil},
+	"POST /v1/boxes/{id}/start":                   {nil, 200, rest.Box{}},
+	"POST /v1/boxes/{id}/stop":                    {rest.Stop{}, 200, rest.Box{}},
 	"POST /v1/boxes/{id}/sync":                    {nil, 204, nil},
-	"GET /v1/boxes/{id}/metrics":                  {nil, 200, boxMetricsReply{}},
+	"GET /v1/boxes/{id}/metrics":                  {nil, 200, rest.Metrics{}},
 	"GET /v1/boxes/{id}/logs":                     {nil, 200, nil},
-	"PUT /v1/boxes/{id}/network":                  {networkRequest{}, 204, nil},
+	"PUT /v1/boxes/{id}/network":                  {rest.Network{}, 204, nil},
 	"POST /v1/boxes/{id}/network/tunnel":          {nil, 200, tunnelReply{}},
+	"GET /v1/boxes/{id}/network/connect":          {nil, 101, nil},
 	"GET /v1/boxes/{id}/network/log":              {nil, 200, nil},
-	"PUT /v1/boxes/{id}/secrets/{name}":           {secretValue{}, 204, nil},
+	"PUT /v1/boxes/{id}/secrets/{name}":           {rest.SecretValue{}, 204, nil},
 	"GET /v1/boxes/{id}/files":                    {nil, 200, nil},
 	"PUT /v1/boxes/{id}/files":                    {nil, 204, nil},
-	"POST /v1/boxes/{id}/exec":                    {execRequest{}, 201, execReply{}},
+	"GET /v1/boxes/{id}/files/stat":               {nil, 200, rest.File{}},
+	"GET /v1/boxes/{id}/files/list":               {nil, 200, rest.Files{}},
+	"GET /v1/boxes/{id}/files/link":               {nil, 200, rest.Link{}},
+	"GET /v1/boxes/{id}/files/content":            {nil, 200, nil},
+	"PUT /v1/boxes/{id}/files/content":            {nil, 204, nil},
+	"POST /v1/boxes/{id}/main":                    {rest.RunMain{}, 201, rest.Started{}},
+	"POST /v1/boxes/{id}/exec":                    {rest.Exec{}, 201, rest.Started{}},
 	"GET /v1/boxes/{id}/attach":                   {nil, 101, nil},
-	"GET /v1/boxes/{id}/executions":               {nil, 200, executionsReply{}},
-	"GET /v1/boxes/{id}/executions/{eid}":         {nil, 200, executionReply{}},
+	"GET /v1/boxes/{id}/executions":               {nil, 200, rest.Executions{}},
+	"GET /v1/boxes/{id}/executions/{eid}":         {nil, 200, rest.Execution{}},
 	"DELETE /v1/boxes/{id}/executions/{eid}":      {nil, 204, nil},
 	"GET /v1/boxes/{id}/executions/{eid}/attach":  {nil, 101, nil},
-	"POST /v1/boxes/{id}/executions/{eid}/signal": {signalRequest{}, 204, nil},
-	"POST /v1/boxes/{id}/executions/{eid}/resize": {resizeRequest{}, 204, nil},
-	"POST /v1/volumes":                            {volumeCreate{}, 201, volumeReply{}},
-	"GET /v1/volumes":                             {nil, 200, volumesReply{}},
-	"GET /v1/volumes/{id}":                        {nil, 200, volumeReply{}},
+	"POST /v1/boxes/{id}/executions/{eid}/signal": {rest.Signal{}, 204, nil},
+	"POST /v1/boxes/{id}/executions/{eid}/resize": {rest.Resize{}, 204, nil},
+	"POST /v1/volumes":                            {rest.CreateVolume{}, 201, rest.Volume{}},
+	"GET /v1/volumes":                             {nil, 200, rest.Volumes{}},
+	"POST /v1/volumes/prune":                      {nil, 200, rest.Volumes{}},
+	"GET /v1/volumes/{id}":                        {nil, 200, rest.Volume{}},
 	"DELETE /v1/volumes/{id}":                     {nil, 204, nil},
-	"POST /v1/images/pull":                        {pullRequest{}, 200, imageReply{}},
-	"GET /v1/images":                              {nil, 200, imagesReply{}},
-	"GET /v1/images/{ref}":                        {nil, 200, imageReply{}},
-	"DELETE /v1/images/{ref}":                     {nil, 200, removedReply{}},
+	"POST /v1/images/pull":                        {rest.Pull{}, 200, rest.Image{}},
+	"POST /v1/images/load":                        {nil, 200, rest.Images{}},
+	"POST /v1/images/import":                      {nil, 200, rest.Image{}},
+	"POST /v1/images/save":                        {rest.SaveImages{}, 200, nil},
+	"POST /v1/images/prune":                       {rest.PruneImages{}, 200, rest.PrunedImages{}},
+	"GET /v1/images":                              {nil, 200, rest.Images{}},
+	"GET /v1/images/{ref}":                        {nil, 200, rest.Image{}},
+	"DELETE /v1/images/{ref}":                     {nil, 200, rest.Removed{}},
 }
 
 // spec is as much of an OpenAPI document as the test looks at.
@@ -215,7 +232,7 @@ func (s *spec) compareType(t *testing.T, where string, typ reflect.Type, x *sche
 		return
 	}
 	switch {
-	case typ == reflect.TypeFor[time.Time]():
+	case slices.Contains(opaque, typ):
 	case typ.Kind() == reflect.Slice:
 		s.compareType(t, where+"[]", typ.Elem(), x.Items)
 	case typ.Kind() == reflect.Struct:
@@ -233,12 +250,20 @@ func (s *spec) compareType(t *testing.T, where string, typ reflect.Type, x *sche
 	}
 }
 
+// opaque are types that say themselves what they are in JSON.
+var opaque = []reflect.Type{
+	reflect.TypeFor[time.Time](), reflect.TypeFor[[]byte](), reflect.TypeFor[rest.Env](), reflect.TypeFor[json.RawMessage](),
+}
+
 func jsonKind(typ reflect.Type) string {
+	switch slices.Index(opaque, typ) {
+	case 0, 1:
+		return "string"
+	case 2, 3:
+		return "object"
+	}
 	switch typ.Kind() {
 	case reflect.Struct, reflect.Map:
-		if typ == reflect.TypeFor[time.Time]() {
-			return "string"
-		}
 		return "object"
 	case reflect.Slice:
 		return "array"

@@ -10,16 +10,17 @@ import (
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
 // maxTerm bounds auto_stop and auto_delete, in seconds: a year.
 const maxTerm = 365 * 24 * 3600
 
 // options turns a request into what the Go API takes.
-func (s *Server) options(ctx context.Context, req *createRequest) (boxlite.BoxOptions, error) {
+func (s *Server) options(ctx context.Context, req *rest.CreateBox) (boxlite.BoxOptions, error) {
 	o := boxlite.BoxOptions{
 		Name: req.Name, Image: req.Image, CPUs: req.CPUs, MemoryMiB: req.MemoryMiB, DiskSizeGB: req.DiskSizeGB,
-		WorkingDir: req.WorkingDir, Env: join(req.Env), Entrypoint: req.Entrypoint, Cmd: req.Cmd, User: req.User,
+		WorkingDir: req.WorkingDir, Env: req.Env, Entrypoint: req.Entrypoint, Cmd: req.Cmd, User: req.User,
 		TTY: req.TTY, Detach: req.Detach, AutoRemove: req.AutoRemove, Hostname: req.Hostname,
 		Labels: maps.Clone(req.Labels),
 	}
@@ -55,11 +56,11 @@ func (s *Server) options(ctx context.Context, req *createRequest) (boxlite.BoxOp
 	if o.Volumes, err = s.volumes(ctx, req.Volumes); err != nil {
 		return o, err
 	}
-	return o, connect(req, &o)
+	return o, networkOptions(req, &o)
 }
 
 // lifetimes keeps the terms of a box in its labels.
-func lifetimes(o *boxlite.BoxOptions, req *createRequest) error {
+func lifetimes(o *boxlite.BoxOptions, req *rest.CreateBox) error {
 	for k := range req.Labels {
 		if strings.HasPrefix(k, labelPrefix) {
 			return httpapi.InvalidArgument.Errorf("labels: %q begins with %s, which is the server's own", k, labelPrefix)
@@ -115,7 +116,7 @@ func within(path, dir string) bool {
 }
 
 // security puts together a preset and what replaces its limits.
-func (s *Server) security(ctx context.Context, req *securityRequest) (boxlite.SecurityOptions, error) {
+func (s *Server) security(ctx context.Context, req *rest.Security) (boxlite.SecurityOptions, error) {
 	if req == nil {
 		return boxlite.StandardSecurity(), nil
 	}

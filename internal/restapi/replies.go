@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
 // Bounds of what is remembered of Idempotency-Key.
@@ -28,7 +29,7 @@ type reply struct {
 	body [sha256.Size]byte
 	at   time.Time
 	done chan struct{} // closed when box is set
-	box  *boxReply     // nil: it failed, and may be tried again
+	box  *rest.Box     // nil: it failed, and may be tried again
 }
 
 func newReplies() *replies { return &replies{byKey: map[string]*reply{}} }
@@ -42,7 +43,7 @@ func idempotencyKey(r *http.Request) (string, error) {
 }
 
 // once answers with what f made, now or at the first request with the key.
-func (p *replies) once(w http.ResponseWriter, r *http.Request, key string, req any, f func() (*boxReply, error)) error {
+func (p *replies) once(w http.ResponseWriter, r *http.Request, key string, req any, f func() (*rest.Box, error)) error {
 	if key == "" {
 		box, err := f()
 		if err != nil {
@@ -93,7 +94,7 @@ func (p *replies) enter(key string, sum [sha256.Size]byte) (e *reply, first bool
 }
 
 // lead makes what the key is for. When it fails the key is free again.
-func (p *replies) lead(w http.ResponseWriter, key string, e *reply, f func() (*boxReply, error)) error {
+func (p *replies) lead(w http.ResponseWriter, key string, e *reply, f func() (*rest.Box, error)) error {
 	defer close(e.done)
 	box, err := f()
 	if err != nil {
@@ -127,7 +128,7 @@ func (p *replies) sweep(now time.Time) {
 	}
 }
 
-func writeCreated(w http.ResponseWriter, box *boxReply) {
+func writeCreated(w http.ResponseWriter, box *rest.Box) {
 	w.Header().Set("Location", "/v1/boxes/"+box.BoxID)
 	httpapi.WriteJSON(w, http.StatusCreated, box)
 }

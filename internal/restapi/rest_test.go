@@ -17,6 +17,7 @@ import (
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
 // TestBadInput: what makes no sense is answered with status, code, and a
@@ -111,11 +112,11 @@ func TestListPagesAndFilter(t *testing.T) {
 	for range 5 {
 		ids = append(ids, x.box())
 	}
-	want[boxReply](x, 200, "POST", "/v1/boxes/"+ids[2]+"/start", "")
+	want[rest.Box](x, 200, "POST", "/v1/boxes/"+ids[2]+"/start", "")
 	var got []string
 	token := ""
 	for range 3 {
-		l := want[listReply](x, 200, "GET", "/v1/boxes?pageSize=2&pageToken="+token, "")
+		l := want[rest.Boxes](x, 200, "GET", "/v1/boxes?pageSize=2&pageToken="+token, "")
 		for _, b := range l.Boxes {
 			got = append(got, b.BoxID)
 		}
@@ -124,7 +125,7 @@ func TestListPagesAndFilter(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(ids) || token != "" {
 		t.Errorf("pages: got %v and token %q, want %v", got, token, ids)
 	}
-	if l := want[listReply](x, 200, "GET", "/v1/boxes?status=running", ""); len(l.Boxes) != 1 || l.Boxes[0].BoxID != ids[2] {
+	if l := want[rest.Boxes](x, 200, "GET", "/v1/boxes?status=running", ""); len(l.Boxes) != 1 || l.Boxes[0].BoxID != ids[2] {
 		t.Errorf("running: got %+v", l)
 	}
 	if a := x.do("HEAD", "/v1/boxes/"+ids[0], ""); a.status != 204 {
@@ -145,7 +146,7 @@ func TestIdempotencyKey(t *testing.T) {
 	for i := range ids {
 		wg.Go(func() {
 			a := x.do("POST", "/v1/boxes", body, "Idempotency-Key", "one")
-			var b boxReply
+			var b rest.Box
 			_ = json.Unmarshal(a.body, &b)
 			ids[i] = b.BoxID
 		})
@@ -188,15 +189,15 @@ func TestBounds(t *testing.T) {
 	t.Run("running", func(t *testing.T) {
 		x := newSite(t, Config{Limits: Limits{Running: 1}})
 		a, b := x.box(), x.box()
-		want[boxReply](x, 200, "POST", "/v1/boxes/"+a+"/start", "")
+		want[rest.Box](x, 200, "POST", "/v1/boxes/"+a+"/start", "")
 		refused(t, x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`), "1 boxes run")
-		want[boxReply](x, 200, "POST", "/v1/boxes/"+a+"/stop", "")
-		want[execReply](x, 201, "POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`)
+		want[rest.Box](x, 200, "POST", "/v1/boxes/"+a+"/stop", "")
+		want[rest.Started](x, 201, "POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`)
 	})
 	t.Run("memory", func(t *testing.T) {
 		x := newSite(t, Config{Limits: Limits{MemoryMiB: 700}})
 		a, b := x.box(`"memory_mib":400`), x.box(`"memory_mib":400`)
-		want[boxReply](x, 200, "POST", "/v1/boxes/"+a+"/start", "")
+		want[rest.Box](x, 200, "POST", "/v1/boxes/"+a+"/start", "")
 		refused(t, x.do("POST", "/v1/boxes/"+b+"/start", ""), "400 MiB are promised")
 		// One that another program stops makes room too.
 		box, err := x.rt.Box(t.Context(), a)
@@ -206,7 +207,7 @@ func TestBounds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want[boxReply](x, 200, "POST", "/v1/boxes/"+b+"/start", "")
+		want[rest.Box](x, 200, "POST", "/v1/boxes/"+b+"/start", "")
 	})
 	t.Run("executions", func(t *testing.T) {
 		x := newSite(t, Config{Limits: Limits{Executions: 1}})
@@ -214,7 +215,7 @@ func TestBounds(t *testing.T) {
 		c := x.attach(b, x.exec(b, "read a"), "")
 		refused(t, x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`), "1 commands run")
 		c.conn.CloseNow()
-		want[boxReply](x, 200, "POST", "/v1/boxes/"+b+"/stop", "")
+		want[rest.Box](x, 200, "POST", "/v1/boxes/"+b+"/stop", "")
 		for {
 			if a := x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`); a.status == 201 {
 				break
@@ -249,12 +250,12 @@ func TestVolumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := newSite(t, Config{Host: HostPolicy{Dirs: []string{shared}}})
-	v := want[volumeReply](x, 201, "POST", "/v1/volumes", `{"name":"data"}`)
+	v := want[rest.Volume](x, 201, "POST", "/v1/volumes", `{"name":"data"}`)
 	if v.ID != "data" || v.State != "ready" {
 		t.Errorf("got %+v", v)
 	}
 	b := x.box(`"volumes":[{"managed_volume":"data","guest_path":"/data"}]`)
-	if l := want[volumesReply](x, 200, "GET", "/v1/volumes", ""); len(l.Volumes) != 1 || len(l.Volumes[0].Boxes) != 1 {
+	if l := want[rest.Volumes](x, 200, "GET", "/v1/volumes", ""); len(l.Volumes) != 1 || len(l.Volumes[0].Boxes) != 1 {
 		t.Errorf("list: got %+v", l)
 	}
 	if a := x.do("DELETE", "/v1/volumes/data", ""); a.status != 409 {
@@ -273,12 +274,12 @@ func TestNetworkOptions(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, Config{})
 	id := x.box(`"network":{"outbound":{"mode":"enabled","allow_net":["api.example.com:443"],"deny_net":["10.0.0.0/8"]},"inbound":{"mode":"enabled"}}`)
-	b := want[boxReply](x, 200, "GET", "/v1/boxes/"+id, "")
+	b := want[rest.Box](x, 200, "GET", "/v1/boxes/"+id, "")
 	if n := b.Network; n.Outbound.Mode != "enabled" || fmt.Sprint(n.Outbound.AllowNet, n.Outbound.DenyNet) != "[api.example.com:443] [10.0.0.0/8]" {
 		t.Errorf("got %+v", n)
 	}
 	want[any](x, 204, "PUT", "/v1/boxes/"+id+"/network", `{"mode":"disabled"}`)
-	b = want[boxReply](x, 200, "GET", "/v1/boxes/"+id, "")
+	b = want[rest.Box](x, 200, "GET", "/v1/boxes/"+id, "")
 	if b.Network.Outbound.Mode != "disabled" || b.Network.Mode != "disabled" {
 		t.Errorf("after the change: got %+v", b.Network)
 	}
@@ -286,7 +287,7 @@ func TestNetworkOptions(t *testing.T) {
 		t.Errorf("log: got %v", a)
 	}
 	off := x.box(`"security":{"network_enabled":false}`)
-	if b := want[boxReply](x, 200, "GET", "/v1/boxes/"+off, ""); b.Network.Outbound.Mode != "disabled" {
+	if b := want[rest.Box](x, 200, "GET", "/v1/boxes/"+off, ""); b.Network.Outbound.Mode != "disabled" {
 		t.Errorf("network_enabled false: got %+v", b.Network)
 	}
 }
@@ -301,7 +302,7 @@ func TestSecrets(t *testing.T) {
 	if e := x.attach(id, x.exec(id, "echo $BOXLITE_SECRET_TOKEN"), "").exit(0); e.out != "<BOXLITE_SECRET:TOKEN>\n" {
 		t.Errorf("in the box: got %q", e.out)
 	}
-	want[boxReply](x, 200, "POST", "/v1/boxes/"+id+"/stop", "")
+	want[rest.Box](x, 200, "POST", "/v1/boxes/"+id+"/stop", "")
 	x.attach(id, x.exec(id, "true"), "").exit(0) // the start wants the value again
 	want[any](x, 204, "PUT", "/v1/boxes/"+id+"/secrets/TOKEN", `{"value":"another-secret"}`)
 	for _, path := range []string{"/v1/boxes/" + id, "/v1/boxes"} {
@@ -321,12 +322,12 @@ func TestLifetimes(t *testing.T) {
 	x := newSite(t, Config{})
 	idle, used, kept := x.box(`"auto_stop":60,"auto_delete":100`), x.box(`"auto_stop":60`), x.box()
 	for _, id := range []string{idle, used, kept} {
-		want[boxReply](x, 200, "POST", "/v1/boxes/"+id+"/start", "")
+		want[rest.Box](x, 200, "POST", "/v1/boxes/"+id+"/start", "")
 	}
 	x.attach(used, x.exec(used, "read a"), "")
 	status := func(id string) string {
 		a := x.do("GET", "/v1/boxes/"+id, "")
-		var b boxReply
+		var b rest.Box
 		_ = json.Unmarshal(a.body, &b)
 		return b.Status
 	}
@@ -345,7 +346,7 @@ func TestLifetimes(t *testing.T) {
 	}
 	b := x.box(`"auto_resume":false`)
 	x.exec(b, "true")
-	want[boxReply](x, 200, "POST", "/v1/boxes/"+b+"/stop", "")
+	want[rest.Box](x, 200, "POST", "/v1/boxes/"+b+"/stop", "")
 	if a := x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`); a.status != 409 {
 		t.Errorf("exec in a stopped box that may not resume: got %v, want 409", a)
 	}
@@ -392,7 +393,7 @@ func TestSystem(t *testing.T) {
 			t.Errorf("%s without a key: got %v, want 200", open, a)
 		}
 	}
-	c := want[configReply](x, 200, "GET", "/v1/config", "")
+	c := want[rest.Config](x, 200, "GET", "/v1/config", "")
 	if c.Capabilities["tty_enabled"] != true || len(c.Extensions) == 0 {
 		t.Errorf("config: got %+v", c)
 	}
@@ -400,11 +401,11 @@ func TestSystem(t *testing.T) {
 	if a := x.do("GET", "/v1/me", ""); a.status != 401 {
 		t.Errorf("me without a key: got %v, want 401", a)
 	}
-	if me := want[meReply](x, 200, "GET", "/v1/me", "", auth...); me.Sub != "default" || len(me.Scopes) == 0 || *me.PathPrefix != "acme/team" {
+	if me := want[rest.Me](x, 200, "GET", "/v1/me", "", auth...); me.Sub != "default" || len(me.Scopes) == 0 || *me.PathPrefix != "acme/team" {
 		t.Errorf("me: got %+v", me)
 	}
 	for _, path := range []string{"/v1/boxes", "/v1/default/boxes", "/v1/acme/team/boxes"} {
-		want[listReply](x, 200, "GET", path, "", auth...)
+		want[rest.Boxes](x, 200, "GET", path, "", auth...)
 	}
 	if a := x.do("GET", "/metrics", "", auth...); a.status != 200 || !strings.Contains(string(a.body), `boxlite_http_request_duration_seconds_count{route="GET /v1/boxes",status="200"} 3`) {
 		t.Errorf("metrics: got %s", a.body)

@@ -67,6 +67,7 @@ type Server struct {
 	metrics   *metrics
 	life      *lifecycle
 	vault     *vault
+	leases    *leases
 	unused    *unused
 	tunnels   chan struct{} // places of those that are open
 }
@@ -87,6 +88,7 @@ func New(cfg Config) *Server {
 	s.replies = newReplies()
 	s.life = newLifecycle(s)
 	s.vault = newVault()
+	s.leases = newLeases()
 	s.unused = newUnused()
 	s.tunnels = make(chan struct{}, maxTunnels)
 	s.handler = httpapi.Handler(httpapi.Config{
@@ -116,7 +118,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 	}
-	s.handler.ServeHTTP(w, r)
+	s.handler.ServeHTTP(w, withLease(r))
 }
 
 // Drain refuses what would begin something new, ends the sockets that follow
@@ -191,6 +193,9 @@ func (s *Server) routes() []httpapi.Route {
 		{Pattern: "GET /metrics", Scope: "runtime:read", Handle: s.prometheus},
 		{Pattern: "GET /v1/config", Open: true, Handle: s.config},
 		{Pattern: "GET /v1/me", Scope: "me:read", Handle: s.me},
+		{Pattern: "GET /v1/info", Scope: "runtime:read", Handle: s.info},
+		{Pattern: "GET /v1/engines", Scope: "runtime:read", Handle: s.engines},
+		{Pattern: "GET /v1/lease", Scope: "box:write", Handle: s.lease},
 		{Pattern: "GET /v1/metrics", Scope: "runtime:read", Handle: s.runtimeMetrics},
 
 		{Pattern: "POST /v1/boxes", Scope: "box:write", Handle: s.createBox},
@@ -204,12 +209,19 @@ func (s *Server) routes() []httpapi.Route {
 		{Pattern: "GET /v1/boxes/{id}/logs", Scope: "box:read", Handle: s.boxLogs},
 		{Pattern: "PUT /v1/boxes/{id}/network", Scope: "box:write", Handle: s.setNetwork},
 		{Pattern: "POST /v1/boxes/{id}/network/tunnel", Scope: "box:exec", Handle: s.tunnel},
+		{Pattern: "GET /v1/boxes/{id}/network/connect", Scope: "box:exec", Handle: s.connect},
 		{Pattern: "GET /v1/boxes/{id}/network/log", Scope: "box:read", Handle: s.networkLog},
 		{Pattern: "PUT /v1/boxes/{id}/secrets/{name}", Scope: "box:write", Handle: s.setSecret},
 		{Pattern: "GET /v1/boxes/{id}/files", Scope: "box:exec", Handle: s.getFiles},
 		{Pattern: "PUT /v1/boxes/{id}/files", Scope: "box:exec", Handle: s.putFiles},
+		{Pattern: "GET /v1/boxes/{id}/files/stat", Scope: "box:exec", Handle: s.statFile},
+		{Pattern: "GET /v1/boxes/{id}/files/list", Scope: "box:exec", Handle: s.listFiles},
+		{Pattern: "GET /v1/boxes/{id}/files/link", Scope: "box:exec", Handle: s.readLink},
+		{Pattern: "GET /v1/boxes/{id}/files/content", Scope: "box:exec", Handle: s.readFile},
+		{Pattern: "PUT /v1/boxes/{id}/files/content", Scope: "box:exec", Handle: s.writeFile},
 
 		{Pattern: "POST /v1/boxes/{id}/exec", Scope: "box:exec", Handle: s.exec},
+		{Pattern: "POST /v1/boxes/{id}/main", Scope: "box:exec", Handle: s.runMain},
 		{Pattern: "GET /v1/boxes/{id}/attach", Scope: "box:exec", Handle: s.attachMain},
 		{Pattern: "GET /v1/boxes/{id}/executions", Scope: "box:read", Handle: s.listExecutions},
 		{Pattern: "GET /v1/boxes/{id}/executions/{eid}", Scope: "box:read", Handle: s.getExecution},
@@ -220,10 +232,15 @@ func (s *Server) routes() []httpapi.Route {
 
 		{Pattern: "POST /v1/volumes", Scope: "volume:write", Handle: s.createVolume},
 		{Pattern: "GET /v1/volumes", Scope: "volume:read", Handle: s.listVolumes},
+		{Pattern: "POST /v1/volumes/prune", Scope: "volume:delete", Handle: s.pruneVolumes},
 		{Pattern: "GET /v1/volumes/{id}", Scope: "volume:read", Handle: s.getVolume},
 		{Pattern: "DELETE /v1/volumes/{id}", Scope: "volume:delete", Handle: s.removeVolume},
 
 		{Pattern: "POST /v1/images/pull", Scope: "image:write", Handle: s.pullImage},
+		{Pattern: "POST /v1/images/load", Scope: "image:write", Handle: s.loadImages},
+		{Pattern: "POST /v1/images/import", Scope: "image:write", Handle: s.importImage},
+		{Pattern: "POST /v1/images/save", Scope: "image:read", Handle: s.saveImages},
+		{Pattern: "POST /v1/images/prune", Scope: "image:write", Handle: s.pruneImages},
 		{Pattern: "GET /v1/images", Scope: "image:read", Handle: s.listImages},
 		{Pattern: "GET /v1/images/{ref...}", Scope: "image:read", Handle: s.getImage}, // HEAD too
 		{Pattern: "DELETE /v1/images/{ref...}", Scope: "image:write", Handle: s.removeImage},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
 // session is what the server knows of one execution.
@@ -61,6 +62,15 @@ func (ss *sessions) add(box string, f *follower, release func()) *session {
 	f.park()
 	ss.watch(x, f)
 	return x
+}
+
+// restart is add for a main command that may have run before.
+func (ss *sessions) restart(box string, f *follower, release func()) *session {
+	if old := ss.get(box, f.cmd.ID()); old != nil {
+		old.unpark(nil)
+		ss.drop(old)
+	}
+	return ss.add(box, f, release)
 }
 
 // watch waits for the end of a stream. The goroutine ends with the stream.
@@ -350,9 +360,9 @@ func (x *session) open() (out []*socket) {
 }
 
 // reply is what is known of an execution whose box knows it no more.
-func (x *session) reply() executionReply {
+func (x *session) reply() rest.Execution {
 	e := x.result()
-	return executionReply{
+	return rest.Execution{
 		ExecutionID: x.id, Status: statusOf(e.cause), ExitCode: &e.code, Signal: e.signal, Cause: string(e.cause),
 		ErrorMessage: message(e.cause, e.signal, e.reason),
 	}

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 	"github.com/coder/websocket"
 )
 
@@ -108,15 +109,16 @@ type exitFrame struct {
 	Signal   int    `json:"signal,omitempty"`
 	Cause    string `json:"cause,omitempty"`
 	Message  string `json:"message,omitempty"`
+	Reason   string `json:"reason,omitempty"` // why the box died
 }
 
 // finish sends what is left and the exit, once, and closes.
 func (k *socket) finish(x *exit) {
 	k.mu.Lock()
-	k.flushLocked(chanStdout)
-	k.flushLocked(chanStderr)
+	k.flushLocked(rest.Stdout)
+	k.flushLocked(rest.Stderr)
 	if x != nil {
-		k.textLocked(exitFrame{"exit", x.code, x.signal, string(x.cause), message(x.cause, x.signal, x.reason)})
+		k.textLocked(exitFrame{"exit", x.code, x.signal, string(x.cause), message(x.cause, x.signal, x.reason), x.reason})
 	}
 	k.dead = true
 	k.mu.Unlock()
@@ -232,14 +234,6 @@ func (k *socket) read() {
 	}
 }
 
-// order is a text frame of a client.
-type order struct {
-	Type string `json:"type"`
-	Cols uint16 `json:"cols"`
-	Rows uint16 `json:"rows"`
-	Sig  int    `json:"sig"`
-}
-
 type errorFrame struct {
 	Type    string `json:"type"`
 	Message string `json:"message"`
@@ -249,7 +243,7 @@ type errorFrame struct {
 // order does what a text frame says. What is wrong with it is told, and ends
 // nothing.
 func (k *socket) order(p []byte, refused map[string]bool) {
-	var o order
+	var o rest.Order
 	if err := httpapi.DecodeBytes(p, &o); err != nil {
 		k.fail(err)
 		return
@@ -349,8 +343,8 @@ func (k *socket) flushLater() {
 	k.wake = time.AfterFunc(tailWait, func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.flushLocked(chanStdout)
-		k.flushLocked(chanStderr)
+		k.flushLocked(rest.Stdout)
+		k.flushLocked(rest.Stderr)
 	})
 }
 
@@ -384,9 +378,9 @@ type gapFrame struct {
 
 // gap implements sink.
 func (k *socket) gap(stderr bool, from, to int64) {
-	name, channel := "stdout", byte(chanStdout)
+	name, channel := "stdout", byte(rest.Stdout)
 	if stderr {
-		name, channel = "stderr", chanStderr
+		name, channel = "stderr", rest.Stderr
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/rest"
 	"github.com/coder/websocket"
 )
 
@@ -443,7 +444,7 @@ func TestPing(t *testing.T) {
 		inHall(t, wish{write: true}, func(h *hall) {
 			c := h.first()
 			go func() {
-				out := &outlet{h.f, chanStdout}
+				out := &outlet{h.f, rest.Stdout}
 				for range 20 {
 					_, _ = out.Write([]byte("output"))
 				}
@@ -519,7 +520,7 @@ func FuzzSplit(f *testing.F) {
 
 // writeCut writes text in pieces, cut where the bits of cuts say so.
 func writeCut(h *hall, text []byte, cuts uint64) {
-	out := &outlet{h.f, chanStdout}
+	out := &outlet{h.f, rest.Stdout}
 	from := 0
 	for i := range text {
 		if cuts>>(i%64)&1 != 0 {
@@ -538,7 +539,7 @@ func TestGapEndsCharacters(t *testing.T) {
 	inHall(t, wish{write: true}, func(h *hall) {
 		c := h.first()
 		go func() {
-			out := &outlet{h.f, chanStderr}
+			out := &outlet{h.f, rest.Stderr}
 			_, _ = out.Write([]byte("a\xc3"))
 			h.f.gap(true, 2, 7)
 			_, _ = out.Write([]byte("\xbcb"))

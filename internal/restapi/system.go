@@ -6,16 +6,8 @@ import (
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
-
-// configReply is what the server can do.
-type configReply struct {
-	Version      string         `json:"version"`
-	Defaults     map[string]any `json:"defaults"`
-	Overrides    map[string]any `json:"overrides"`
-	Capabilities map[string]any `json:"capabilities"`
-	Extensions   []string       `json:"extensions"`
-}
 
 // Bounds of one box, as the Go API checks them.
 const (
@@ -28,12 +20,13 @@ const (
 var extensions = []string{
 	"security", "host_volumes", "labels", "hostname", "auto_remove", "exec.user", "exec.stdin", "exec.limits",
 	"exec.size", "attach.offsets", "attach.readers", "executions.list", "files.raw", "files.range", "sync", "logs",
-	"images", "ports", "egress.deny", "egress.update", "egress.log", "secrets.update", "save_interval", "idempotency_key", "prometheus",
+	"images", "images.transfer", "images.progress", "info", "details", "lease", "main", "files.tree", "network.connect", "attach.lossless",
+	"network.modes", "errors.cause", "volumes.prune", "ports", "egress.deny", "egress.update", "egress.log", "secrets.update", "save_interval", "idempotency_key", "prometheus",
 }
 
 func (s *Server) config(w http.ResponseWriter, _ *http.Request) error {
 	l := s.admission.limits
-	httpapi.WriteJSON(w, http.StatusOK, configReply{
+	httpapi.WriteJSON(w, http.StatusOK, rest.Config{
 		Version:   boxlite.Version(),
 		Overrides: map[string]any{},
 		Defaults: map[string]any{
@@ -52,18 +45,9 @@ func (s *Server) config(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// meReply is who asks.
-type meReply struct {
-	Sub           string   `json:"sub"`
-	PrincipalType string   `json:"principal_type"`
-	Scopes        []string `json:"scopes"`
-	PathPrefix    *string  `json:"path_prefix"`
-	ExpiresAt     *string  `json:"expires_at"`
-}
-
 func (s *Server) me(w http.ResponseWriter, r *http.Request) error {
 	who := httpapi.Who(r.Context())
-	me := meReply{Sub: who.Name, PrincipalType: "service_account", Scopes: who.Scopes}
+	me := rest.Me{Sub: who.Name, PrincipalType: "service_account", Scopes: who.Scopes}
 	if who.Local {
 		me.PrincipalType = "user"
 	}
@@ -71,6 +55,34 @@ func (s *Server) me(w http.ResponseWriter, r *http.Request) error {
 		me.PathPrefix = &p
 	}
 	httpapi.WriteJSON(w, http.StatusOK, me)
+	return nil
+}
+
+// info describes the home of the server.
+func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
+	i, err := s.rt.Info(r.Context())
+	if err != nil {
+		return err
+	}
+	reply := rest.Info{Version: i.Version, Home: i.Home, Engine: i.Engine, Boxes: map[string]int{}, Images: i.Images, OS: i.OS, Arch: i.Arch}
+	for state, n := range i.Boxes {
+		reply.Boxes[string(state)] = n
+	}
+	httpapi.WriteJSON(w, http.StatusOK, reply)
+	return nil
+}
+
+// engines boots a box with each engine to see that it works.
+func (s *Server) engines(w http.ResponseWriter, r *http.Request) error {
+	reply := rest.Engines{Engines: []rest.Engine{}}
+	for _, e := range s.rt.Engines(r.Context()) {
+		one := rest.Engine{Name: e.Name, TookMS: e.Took.Milliseconds()}
+		if e.Err != nil {
+			one.Error = httpapi.FaultOf(e.Err)
+		}
+		reply.Engines = append(reply.Engines, one)
+	}
+	httpapi.WriteJSON(w, http.StatusOK, reply)
 	return nil
 }
 

@@ -4,40 +4,19 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
-// volumeReply is a named volume as clients see it. Its name is its id.
-type volumeReply struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	State     string    `json:"state"`
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
-
-	// Beyond BoxLite.
-	SizeBytes int64    `json:"size_bytes"`
-	Boxes     []string `json:"boxes,omitempty"`
-}
-
-type volumesReply struct {
-	Volumes []volumeReply `json:"volumes"`
-}
-
-type volumeCreate struct {
-	Name string `json:"name"`
-}
-
-func volumeOf(v boxlite.VolumeInfo) volumeReply {
+func volumeOf(v boxlite.VolumeInfo) rest.Volume {
 	at := v.Created.UTC()
-	return volumeReply{ID: v.Name, Name: v.Name, State: "ready", CreatedAt: at, UpdatedAt: at, SizeBytes: v.Size, Boxes: v.Boxes}
+	return rest.Volume{ID: v.Name, Name: v.Name, State: "ready", CreatedAt: at, UpdatedAt: at, SizeBytes: v.Size, Boxes: v.Boxes, Path: v.Path}
 }
 
 func (s *Server) createVolume(w http.ResponseWriter, r *http.Request) error {
-	var req volumeCreate
+	var req rest.CreateVolume
 	if err := httpapi.Decode(w, r, &req, true); err != nil {
 		return err
 	}
@@ -55,12 +34,16 @@ func (s *Server) listVolumes(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	reply := volumesReply{Volumes: []volumeReply{}}
+	httpapi.WriteJSON(w, http.StatusOK, volumesOf(list))
+	return nil
+}
+
+func volumesOf(list []boxlite.VolumeInfo) rest.Volumes {
+	reply := rest.Volumes{Volumes: []rest.Volume{}}
 	for _, v := range list {
 		reply.Volumes = append(reply.Volumes, volumeOf(v))
 	}
-	httpapi.WriteJSON(w, http.StatusOK, reply)
-	return nil
+	return reply
 }
 
 func (s *Server) getVolume(w http.ResponseWriter, r *http.Request) error {
@@ -86,6 +69,16 @@ func (s *Server) removeVolume(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// pruneVolumes removes those that no box has.
+func (s *Server) pruneVolumes(w http.ResponseWriter, r *http.Request) error {
+	list, err := s.rt.Volumes().Prune(r.Context())
+	if err != nil {
+		return err
+	}
+	httpapi.WriteJSON(w, http.StatusOK, volumesOf(list))
+	return nil
+}
+
 func noVolume(r *http.Request, err error) error {
 	if errors.Is(err, boxlite.ErrNotFound) {
 		return httpapi.NotFound.Errorf("no volume %.130q", r.PathValue("id"))
@@ -94,7 +87,7 @@ func noVolume(r *http.Request, err error) error {
 }
 
 // volumes are those of a box that is to be created.
-func (s *Server) volumes(ctx context.Context, list []volumeRequest) (out []boxlite.Volume, err error) {
+func (s *Server) volumes(ctx context.Context, list []rest.Mount) (out []boxlite.Volume, err error) {
 	for _, v := range list {
 		if (v.ManagedVolume == "") == (v.HostPath == "") {
 			return nil, httpapi.InvalidArgument.Errorf("volumes: guest_path %q: give one of managed_volume and host_path", v.GuestPath)
