@@ -39,6 +39,36 @@ func TestDeathDuringASave(t *testing.T) {
 	<-saved // whatever it says: it may have been done
 }
 
+// TestNoSaveOutlivesItsMachine kills a machine while a save brings what it has
+// written to the disk. Once the machine is over, another may begin with that
+// disk: nobody else writes there.
+func TestNoSaveOutlivesItsMachine(t *testing.T) {
+	testenv.NeedGVisor(t)
+	const size = 150_000_000
+	s := spec(t)
+	m := start(t, s)
+	sh(t, m, "head -c "+strconv.Itoa(size)+" /dev/urandom >/root/f")
+	saved, pid := make(chan error, 1), sentry(t, m)
+	go func() { _, err := m.(engine.DiskSaver).SaveDisk(t.Context()); saved <- err }()
+	var written os.FileInfo
+	for written == nil || written.Size() < size {
+		time.Sleep(time.Millisecond) // until all is written, and not yet safe
+		written, _ = os.Stat(filepath.Join(s.Disk, "segment-00000000"))
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-m.Done()
+	before := disk(t, s.Disk)
+	<-saved // whatever it says: it may have been done
+	if after := disk(t, s.Disk); after != before {
+		t.Errorf("disk when the save was over: got\n%s\nwant it as when the machine was:\n%s", after, before)
+	}
+	if _, err := m.(engine.DiskSaver).SaveDisk(t.Context()); !errors.Is(err, engine.ErrEnded) {
+		t.Errorf("save of a machine that is over: got %v, want %v", err, engine.ErrEnded)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	testenv.NeedGVisor(t)
 	if err := gvisor.New(gvisor.Options{CacheDir: t.TempDir()}).Check(t.Context()); err != nil {

@@ -38,7 +38,7 @@ type machine struct {
 
 	dialing chan struct{} // holds the one right to send on agent
 
-	saving chan struct{} // holds the one right to save layer
+	saving chan struct{} // holds the one right to save layer; in the end cleanUp keeps it
 
 	mu      sync.Mutex
 	stopped bool      // Stop was called
@@ -97,6 +97,7 @@ func (m *machine) cleanUp() {
 	m.ready.Close()
 	m.agent.Close()
 	m.ctl.close()
+	m.saving <- struct{}{} // a save under way ends with what it has: the disk is the next machine's
 	m.layer.Close()
 	if err := m.cgroup.Remove(); err != nil {
 		m.log.Warn("cgroup left behind", slog.Any("err", err))
@@ -187,7 +188,12 @@ func (m *machine) startRoot() (err error) {
 	}
 	verified := make(chan error, 1)
 	go func() { verified <- m.layer.verify(treeFile) }() // ends by itself; it is waited for below
-	_, err = m.paused(func() error { return errors.Join(start(), <-verified, m.layer.fill()) })
+	_, err = m.paused(func() error {
+		if err := errors.Join(start(), <-verified); err != nil {
+			return err
+		}
+		return m.layer.fill()
+	})
 	return err
 }
 

@@ -34,8 +34,8 @@ func (m *machine) SaveDisk(ctx context.Context) (engine.Saved, error) {
 		err   error
 	}
 	done := make(chan result, 1)
-	// A save cannot be interrupted: it goes on when ctx ends, and ends with
-	// the machine at the latest.
+	// A save cannot be interrupted: it goes on when ctx ends. The machine's end
+	// waits for it.
 	go func() {
 		defer func() { <-m.saving }()
 		s, err := m.save()

@@ -147,6 +147,23 @@ func TestBoxEndsWithItsGofer(t *testing.T) {
 	}
 }
 
+// What has ended is named: with its sentry a gofer ends, and often first.
+func TestDeathOfTheSentryIsNotTheGofers(t *testing.T) {
+	testenv.NeedGVisor(t)
+	for range 5 {
+		s := spec(t)
+		s.Volumes = []engine.Volume{volume(t)}
+		m := start(t, s)
+		if err := unix.Kill(sentry(t, m), unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		<-m.Done()
+		if err := m.Err(); err == nil || !strings.Contains(err.Error(), "sentry ended: signal: killed") {
+			t.Errorf("Err of a machine whose sentry was killed: got %v, want that it was", err)
+		}
+	}
+}
+
 // A path that is swapped while the box starts is not followed.
 func TestSwappedHostPathIsRefused(t *testing.T) {
 	testenv.NeedGVisor(t)

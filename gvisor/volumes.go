@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -243,6 +244,15 @@ func (m *machine) watchFiles() {
 	case <-m.proc.exited:
 		return
 	case <-m.files.exited:
+	}
+	// A gofer that nobody speaks to any more goes in good order, and a sentry
+	// that was killed lets go of it before it is gone itself.
+	if m.files.cmd.ProcessState.Success() {
+		select {
+		case <-m.proc.exited:
+			return
+		case <-time.After(lastBreath):
+		}
 	}
 	if m.oomKilled() {
 		m.fail(engine.ErrOutOfMemory)
