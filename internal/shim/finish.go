@@ -105,11 +105,15 @@ func (o *owner) noteExit(ctx context.Context) {
 	}
 }
 
-// leave writes the last state, or removes the box.
+// leave writes the last state, or removes the box. What a save that has just
+// ended has to say comes too late: the next owner may be at work.
 func (o *owner) leave(e ending) {
 	o.update(func(r *Run) {
 		r.State, r.Reason, r.OOM, r.Finished, r.PID, r.Machine, r.Ports = e.state, e.reason, e.oom, time.Now(), 0, 0, nil
 	})
+	o.mu.Lock()
+	o.left = true
+	o.mu.Unlock()
 	clean := o.remove
 	if !o.spec.AutoRemove {
 		clean = func() error { return sweep(o.spec.Dir, o.spec.Machine.ID) }

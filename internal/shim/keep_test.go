@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"sync"
@@ -147,6 +148,22 @@ func TestFailedSaveIsTold(t *testing.T) {
 			t.Errorf("state after a good save: got error %q, saved %v, want none, and a time", run.SaveError, run.Saved)
 		}
 	})
+}
+
+// TestASaveThatEndsLateIsNotWrittenDown: by then the box may have another owner.
+func TestASaveThatEndsLateIsNotWrittenDown(t *testing.T) {
+	o := &owner{spec: Spec{Dir: t.TempDir()}}
+	o.spec.Machine.ID = "test" + strings.ToLower(rand.Text()[:16])
+	o.update(func(r *Run) { r.State = Running })
+	o.leave(ending{state: Stopped})
+	next := Run{State: Running, PID: 1}
+	if err := writeRun(o.spec.Dir, next); err != nil {
+		t.Fatal(err)
+	}
+	o.noteSave(time.Now(), errors.New("the machine has ended"))
+	if got, err := readRun(o.spec.Dir); err != nil || got.PID != next.PID || got.State != Running || got.SaveError != "" {
+		t.Errorf("state of the next owner: got %+v, %v, want it as it was", got, err)
+	}
 }
 
 func TestNotSavedWhereNobodyWantsIt(t *testing.T) {

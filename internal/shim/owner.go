@@ -59,6 +59,7 @@ type owner struct {
 	saving   int    // saves under way
 	saved    uint64 // activity at which all was saved; 0: none
 	dials    int    // streams to the agent that were asked for
+	left     bool   // the directory of the box is another's
 }
 
 // ending says why and how a box is to stop.
@@ -311,7 +312,7 @@ func commandCode(k guest.Kind) int {
 }
 
 // update changes the state and writes it down. A state that cannot be written
-// (a full disk) is still served over the socket.
+// (a full disk, or a box that has been left) is still served over the socket.
 func (o *owner) update(f func(*Run)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -321,6 +322,9 @@ func (o *owner) update(f func(*Run)) {
 		}
 	}
 	f(&o.run)
+	if o.left {
+		return
+	}
 	if err := writeRun(o.spec.Dir, o.run); err != nil {
 		fmt.Fprintln(os.Stderr, "write state:", err)
 	}
