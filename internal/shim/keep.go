@@ -24,14 +24,16 @@ const (
 	// was, and rests again if it did before. That looks like activity, and
 	// takes a few milliseconds.
 	settle = 100 * time.Millisecond
-	// confirm is how long a box that seems to rest is taken at its word: what
-	// it changed while it settled has not been seen. A save of what has not
-	// changed costs some milliseconds.
+	// confirm is how long a box that rests is taken at its word: what it changed
+	// while it settled has not been seen. A save of what has not changed costs
+	// some milliseconds.
 	confirm = 5 * time.Minute
 )
 
 // keepSaved saves the writable layer whenever something has run in the box, at
-// most once in each interval. It returns when the box ends.
+// most once in each interval, and once more before it takes the box to rest:
+// what the first save has not seen, because it came while the box settled, the
+// second one has. It returns when the box ends.
 func (o *owner) keepSaved(ctx context.Context) {
 	d, ok := o.machine.(engine.DiskSaver)
 	if !ok || o.spec.AutoRemove || o.spec.SaveInterval <= 0 {
@@ -39,20 +41,22 @@ func (o *owner) keepSaved(ctx context.Context) {
 	}
 	text := hostos.OwnText()
 	var confirmed time.Time
+	var calm uint64 // activity when what the last save has woken had settled
 	for wait := o.spec.SaveInterval; pause(ctx, wait); {
 		wait = o.spec.SaveInterval
 		if !o.unsaved() && time.Since(confirmed) < confirm {
 			text.Trim() // the part of the program that this look needed
 			continue
 		}
+		ran := d.Activity() != calm
 		saved, err := o.save()
 		confirmed = time.Now()
 		wait = max(wait, restPerPause*saved.Paused)
 		if !pause(ctx, settle) {
 			return
 		}
-		if err == nil {
-			o.rests(d.Activity())
+		if calm = d.Activity(); err == nil && !ran {
+			o.rests(calm)
 		}
 		if !saved.Unchanged {
 			debug.FreeOSMemory()
@@ -71,7 +75,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// rests remembers the activity at which everything was saved.
+// rests remembers the activity of a box that rests, all of it saved.
 func (o *owner) rests(activity uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
