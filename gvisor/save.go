@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,6 +40,10 @@ func (m *machine) SaveDisk(ctx context.Context) (engine.Saved, error) {
 	go func() {
 		defer func() { <-m.saving }()
 		s, err := m.save()
+		if mended := err; errors.Is(mended, ErrDamaged) {
+			s, err = m.save() // of what the box has, which is whole
+			s.Mended = mended
+		}
 		done <- result{s, err}
 	}()
 	select {
@@ -132,7 +137,7 @@ type nextLayer struct {
 	files    []*os.File
 	draft    *blocks.Draft
 	manifest manifest
-	kept     bool // it is the layer now
+	kept     bool // the manifest names it
 }
 
 // next begins a save.
@@ -153,7 +158,7 @@ func (l *layer) next() (_ *nextLayer, err error) {
 	return n, nil
 }
 
-// close removes what was written, unless it is the layer now.
+// close removes what was written, unless the manifest names it.
 func (n *nextLayer) close() {
 	for _, f := range n.files {
 		f.Close()
@@ -211,14 +216,28 @@ func (n *nextLayer) commit() (unchanged bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := hostos.WriteFileAtomic(filepath.Join(n.l.disk, manifestName), b, 0o600); err != nil {
+	n.l.tree = 0 // until it is certain what a crash leaves
+	err = hostos.WriteFileAtomic(filepath.Join(n.l.disk, manifestName), b, 0o600)
+	if n.kept = n.named(); n.kept {
+		n.draft.Keep()
+		n.l.manifest = *man
+	}
+	if err != nil {
 		return false, err
 	}
-	n.draft.Keep()
-	n.kept = true
-	n.l.manifest, n.l.tree = *man, tree
+	n.l.tree = tree
 	n.l.removeLeftovers()
 	return false, nil
+}
+
+// named tells whether the manifest in the disk names this layer, or may: an
+// error can come after it was replaced, when only a power cut undoes that.
+func (n *nextLayer) named() bool {
+	now, err := readManifest(n.l.disk)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	return now.Dir == n.manifest.Dir
 }
 
 // sync brings all that the manifest is to name to stable storage.

@@ -68,6 +68,7 @@ type DiskSaver interface {
 type Saved struct {
 	Paused    time.Duration // how long the box stood still
 	Unchanged bool          // what was saved before is still the same
+	Mended    error         // what had become of that, for which all was written anew
 }
 
 // Statser is the optional power of a machine that can tell what it uses.

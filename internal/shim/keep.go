@@ -111,6 +111,9 @@ func (o *owner) save() (engine.Saved, error) {
 	if err != nil {
 		err = fmt.Errorf("its files could not be saved, those of the last save are kept: %w", err)
 	}
+	if saved.Mended != nil {
+		logSave(fmt.Sprintf("%v; all was written anew", saved.Mended))
+	}
 	o.noteSave(began, err)
 	return saved, err
 }
@@ -129,10 +132,15 @@ func (o *owner) noteSave(began time.Time, err error) {
 	})
 	switch {
 	case err != nil && err.Error() != before:
-		fmt.Fprintln(os.Stderr, time.Now().Format(time.RFC3339), "save:", err)
+		logSave(err)
 	case err == nil && before != "":
-		fmt.Fprintln(os.Stderr, time.Now().Format(time.RFC3339), "save: its files are saved again")
+		logSave("its files are saved again")
 	}
+}
+
+// logSave writes to the log of the box's owner.
+func logSave(what any) {
+	fmt.Fprintln(os.Stderr, time.Now().Format(time.RFC3339), "save:", what)
 }
 
 func (o *owner) countSaves(n int) {

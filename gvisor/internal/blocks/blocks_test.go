@@ -199,6 +199,49 @@ func TestDamageIsFound(t *testing.T) {
 	}
 }
 
+// What was saved may rot while its file goes on. It is found when it would be
+// copied, and then written anew from the file.
+func TestDamageOfOldSegmentsIsMended(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"other bytes": func(path string) error {
+			fi, err := os.Stat(path)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(path, make([]byte, fi.Size()), 0o600)
+		},
+		"cut":  func(path string) error { return os.Truncate(path, 100) },
+		"gone": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newModel(16 * 100)
+			for i := range m.used {
+				m.used[i], m.content[i*page] = true, 1
+			}
+			tr := NewTracker(t.TempDir(), Version{})
+			save(t, tr, m)
+			if err := damage(filepath.Join(tr.dir, tr.last.Segments[0].Name())); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 60 { // so much that the rest is copied
+				m.content[i*Size]++
+			}
+			d, err := tr.Capture(bytes.NewReader(m.content), m.ranges())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Sync(); !errors.Is(err, ErrDamaged) {
+				t.Fatalf("save that copies what is damaged: got %v, want %v", err, ErrDamaged)
+			}
+			d.Discard()
+			save(t, tr, m)
+			if got, err := restore(t, reopen(t, tr), m); err != nil || !bytes.Equal(got, m.inUse()) {
+				t.Errorf("the save after it: got other bytes, %v, want those of the file", err)
+			}
+		})
+	}
+}
+
 func TestDiscardLeavesNothing(t *testing.T) {
 	m := newModel(64)
 	m.used[3] = true

@@ -1,9 +1,11 @@
 package blocks
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -19,15 +21,11 @@ func (t *Tracker) Restore(file io.WriterAt, ranges []Range) error {
 	if len(used) != len(t.last.entries) {
 		return fmt.Errorf("%w: %d blocks are in use, %d are saved", ErrDamaged, len(used), len(t.last.entries))
 	}
-	files, err := t.open()
-	defer func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}()
+	files, err := openSegments(t.dir, t.last.Segments)
 	if err != nil {
 		return err
 	}
+	defer files.close()
 	sums := make([]uint64, len(used))
 	err = each(len(used), func(i int, buf []byte) error {
 		e, u := &t.last.entries[i], used[i]
@@ -49,15 +47,27 @@ func (t *Tracker) Restore(file io.WriterAt, ranges []Range) error {
 	return err
 }
 
-// open opens the segments of the last version, by number.
-func (t *Tracker) open() (map[uint32]*os.File, error) {
-	files := map[uint32]*os.File{}
-	for _, s := range t.last.Segments {
-		f, err := os.Open(filepath.Join(t.dir, s.Name()))
+// segmentFiles are open segments, by number.
+type segmentFiles map[uint32]*os.File
+
+func openSegments(dir string, list []Segment) (segmentFiles, error) {
+	files := segmentFiles{}
+	for _, s := range list {
+		f, err := os.Open(filepath.Join(dir, s.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
 		if err != nil {
-			return files, fmt.Errorf("%w: %w", ErrDamaged, err)
+			files.close()
+			return nil, err
 		}
 		files[s.ID] = f
 	}
 	return files, nil
+}
+
+func (files segmentFiles) close() {
+	for _, f := range files {
+		f.Close()
+	}
 }

@@ -104,9 +104,13 @@ func (d *Draft) Same() bool {
 }
 
 // Sync brings the draft to stable storage, names of files aside, and settles
-// which segments it has. It may rewrite old segments.
+// which segments it has. It may rewrite old segments: the error is [ErrDamaged]
+// when one of them is. The next draft has no need of them.
 func (d *Draft) Sync() error {
 	if err := d.compact(); err != nil {
+		if errors.Is(err, ErrDamaged) {
+			d.t.sums = nil // the file has it all: each block counts as changed
+		}
 		return err
 	}
 	d.Version.Segments = d.segments()
@@ -144,28 +148,23 @@ func (d *Draft) compact() error {
 	live := d.live()
 	old := slices.DeleteFunc(slices.Clone(d.t.last.Segments), func(s Segment) bool { return live[s.ID] == 0 })
 	slices.SortFunc(old, func(a, b Segment) int { return int(live[b.ID] - live[a.ID]) })
-	victims := map[uint32]*os.File{}
-	defer func() {
-		for _, f := range victims {
-			f.Close()
-		}
-	}()
+	var victims []Segment
 	for i, s := range old {
-		if live[s.ID]*2 >= s.Blocks && (len(old) < maxSegments || i < maxSegments/2) {
-			continue
+		if live[s.ID]*2 < s.Blocks || len(old) >= maxSegments && i >= maxSegments/2 {
+			victims = append(victims, s)
 		}
-		f, err := os.Open(filepath.Join(d.t.dir, s.Name()))
-		if err != nil {
-			return err
-		}
-		victims[s.ID] = f
 	}
 	if len(victims) == 0 {
 		return nil
 	}
+	files, err := openSegments(d.t.dir, victims)
+	if err != nil {
+		return err
+	}
+	defer files.close()
 	return each(len(d.Version.entries), func(i int, buf []byte) error {
 		e := &d.Version.entries[i]
-		f := victims[e.segment]
+		f := files[e.segment]
 		if f == nil {
 			return nil
 		}
@@ -180,7 +179,11 @@ func (d *Draft) compact() error {
 
 // read fills buf with the block in its segment f.
 func (e *entry) read(f *os.File, buf []byte) error {
-	if err := readFull(f, buf, int64(e.slot)*Size); err != nil {
+	err := readFull(f, buf, int64(e.slot)*Size)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: %s ends before %d", ErrDamaged, f.Name(), int64(e.slot+1)*Size)
+	}
+	if err != nil {
 		return err
 	}
 	if got := crc32.Checksum(buf, castagnoli); got != e.crc {
