@@ -83,15 +83,11 @@ func (c *control) child(name string, fd int) (*control, lisafs.Statx, error) {
 // made makes the control of a file that was just made in this directory, and
 // removes it again if that fails.
 func (c *control) made(name string, remove int) (*lisafs.ControlFD, lisafs.Statx, error) {
-	fd, err := unix.Openat(c.fd, name, lookup, 0)
-	if err != nil {
-		return nil, lisafs.Statx{}, err
-	}
-	child, st, err := c.child(name, fd)
+	child, st, err := c.Walk(name)
 	if err != nil {
 		_ = unix.Unlinkat(c.fd, name, remove)
 	}
-	return child.FD(), st, err
+	return child, st, err
 }
 
 // change tells whether names in this directory may change.

@@ -228,6 +228,10 @@ func stats(t *testing.T, fd lisafs.ClientFD) (st lisafs.Statx) {
 // A box that opens ever more gets an error, and its gofer goes on.
 func TestOpenFilesAreBounded(t *testing.T) {
 	dir, _ := tree(t)
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	p := begin(t, dir, false)
 	var ids []lisafs.FDID
 	for len(ids) <= MaxFiles {
@@ -242,6 +246,23 @@ func TestOpenFilesAreBounded(t *testing.T) {
 	}
 	if len(ids) > MaxFiles {
 		t.Errorf("known files: got %d, want a bound of %d", len(ids), MaxFiles)
+	}
+	f := p.client.NewFD(ids[0])
+	refusals(t, map[string]func() error{
+		"mkdir": func() error { _, err := p.root.MkdirAt(ctx, "n", 0o755, 0, 0); return want(unix.EMFILE, err) },
+		"mknod": func() error {
+			_, err := p.root.MknodAt(ctx, "n", linux.S_IFREG|0o644, 0, 0, 0, 0)
+			return want(unix.EMFILE, err)
+		},
+		"symlink": func() error { _, err := p.root.SymlinkAt(ctx, "n", "f", 0, 0); return want(unix.EMFILE, err) },
+		"link":    func() error { _, err := p.root.LinkAt(ctx, f.ID(), "n"); return want(unix.EMFILE, err) },
+		"create": func() error {
+			_, _, _, err := p.root.OpenCreateAt(ctx, "n", unix.O_RDWR, 0o644, 0, 0)
+			return want(unix.EMFILE, err)
+		},
+	})
+	if got, err := os.ReadDir(dir); err != nil || len(got) != len(names) {
+		t.Errorf("what could not be told of is on the host: got %v, %v, want %v", got, err, names)
 	}
 	for _, id := range ids[:100] {
 		p.client.CloseFD(ctx, id, false)
