@@ -56,6 +56,7 @@ from .network import NetworkDirection, NetworkSpec, Secret
 from .options import BoxOptions, CopyOptions
 from .runtime import Boxlite
 from .security import AdvancedBoxOptions, ContainerCapabilities, HealthCheckOptions, SecurityOptions
+from .tunnel import BoxTunnel, NetworkHandle
 from .volumes import VolumeHandle
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "BoxMetrics",
     "BoxOptions",
     "BoxStateInfo",
+    "BoxTunnel",
     "Boxlite",
     "BoxliteError",
     "BoxliteRestOptions",
@@ -100,6 +102,7 @@ __all__ = [
     "NetworkDirection",
     "NetworkDirectionInfo",
     "NetworkError",
+    "NetworkHandle",
     "NetworkInfo",
     "NetworkSpec",
     "NotFoundError",

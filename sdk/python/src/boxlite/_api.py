@@ -112,7 +112,10 @@ class Api:
             body = jsonlib.dumps(json).encode()
         elif method in ("POST", "PUT"):
             body = b""
-        response = await self.open(method, path, query=query, headers=headers, body=body, missing=missing)
+        timeout = QUICK if method == "GET" else None
+        response = await self.open(
+            method, path, query=query, headers=headers, body=body, missing=missing, timeout=timeout
+        )
         async with response:
             try:
                 raw = await response.read(timeout=QUICK)
@@ -129,11 +132,13 @@ class Api:
         headers: Mapping[str, str] | None = None,
         body: bytes | Body | None = None,
         missing: str = NotFoundError.prefix,
+        timeout: float | None = None,
     ) -> Response:
-        """Sends a request and returns the answer, whose body is to be read."""
+        """Sends a request and returns the answer, whose body is to be read. The
+        timeout is for its beginning."""
         request = self._request(method, path, query, headers, body)
         try:
-            response = await send(self._pool, self.connector.address, request, QUICK if method == "GET" else None)
+            response = await send(self._pool, self.connector.address, request, timeout)
         except (OSError, asyncio.TimeoutError) as e:
             self._lost(e)
         if response.status >= 400:
@@ -144,9 +149,7 @@ class Api:
     async def socket(self, path: str, query: Mapping[str, str], missing: str) -> WebSocket:
         """Opens a WebSocket."""
         try:
-            return await open_socket(
-                self._pool, self.connector.address, self._request("GET", path, query, None, None)
-            )
+            return await open_socket(self._pool, self.connector.address, self._request("GET", path, query, None, None))
         except Refused as e:
             async with e.response:
                 raise await self._refusal(e.response, missing) from None
@@ -207,16 +210,23 @@ class Api:
             )
         after = response.headers.get("retry-after", "")
         return from_wire(
-            response.status, code, message, missing=missing,
+            response.status,
+            code,
+            message,
+            missing=missing,
             retry_after=float(after) if after.isdigit() else None,
             request_id=error.get("request_id") or response.headers.get("x-request-id"),
-        )  # fmt: skip
+        )
 
     async def extensions(self) -> frozenset[str]:
         """What the server can do beyond BoxLite's own. A server of another
         make can do none of it."""
         if self._extensions is None:
-            config = await Api(self.connector).call("GET", "config") if self._base != "/v1/" else await self.call("GET", "config")
+            config = (
+                await Api(self.connector).call("GET", "config")
+                if self._base != "/v1/"
+                else await self.call("GET", "config")
+            )
             names = config.get("extensions", []) if isinstance(config, dict) else []
             self._extensions = frozenset(str(n) for n in names)
         return self._extensions

@@ -32,9 +32,7 @@ async def copy_in(api: Api, box: str, src: str | os.PathLike[str], dest: str, o:
     # What is wrong with the source is found out before anything is sent.
     body.first = await in_thread(body.advance)
     headers = {"Content-Type": "application/x-tar"}
-    response = await api.open(
-        "PUT", f"{box}/files", query=query, headers=headers, body=body, missing=_MISSING
-    )
+    response = await api.open("PUT", f"{box}/files", query=query, headers=headers, body=body, missing=_MISSING)
     async with response:
         await response.read()
 
@@ -68,9 +66,7 @@ async def copy_out(api: Api, box: str, src: str, dest: str | os.PathLike[str], o
     if o.follow_symlinks:
         query["follow_symlinks"] = "true"
     target = os.fspath(dest)
-    unpacker = Unpacker(
-        target, overwrite=o.overwrite, parent=parent, contents=contents, recursive=o.recursive
-    )
+    unpacker = Unpacker(target, overwrite=o.overwrite, parent=parent, contents=contents, recursive=o.recursive)
     try:
         headers = {"Accept": "application/x-tar"}
         response = await api.open("GET", f"{box}/files", query=query, headers=headers, missing=_MISSING)

@@ -10,4 +10,6 @@ class Unpicklable:
     would be none."""
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} cannot be pickled or copied: it belongs to this process; make another there")
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or copied: it belongs to this process; make another there"
+        )

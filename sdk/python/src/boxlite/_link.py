@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import tempfile
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +64,8 @@ class Spool:
             self._lost += len(data)
             return
         if self._fd < 0:
+            import tempfile  # takes long to load, and few need it
+
             file, path = tempfile.mkstemp(prefix="boxlite-")
             os.unlink(path)
             self._fd = file
@@ -216,10 +217,14 @@ class Link:
         except ValueError:
             return
         if frame.get("type") == "exit":
-            self._finish(Exit(
-                as_int(frame.get("exit_code")), as_int(frame.get("signal")),
-                as_str(frame.get("cause")) or "exited", as_str(frame.get("message")),
-            ))  # fmt: skip
+            self._finish(
+                Exit(
+                    as_int(frame.get("exit_code")),
+                    as_int(frame.get("signal")),
+                    as_str(frame.get("cause")) or "exited",
+                    as_str(frame.get("message")),
+                )
+            )
         elif frame.get("type") == "gap":
             spool = self.out[STDERR if frame.get("stream") == "stderr" else STDOUT]
             spool.gap(max(0, as_int(frame.get("to")) - spool.received))
@@ -237,7 +242,11 @@ class Link:
     async def _attach(self) -> WebSocket | None:
         """Follows the command from where we are. None when that cannot be, and
         then it is known how it ended or what is wrong."""
-        query = {f"std{name}_offset": str(self.out[n].received) for n, name in ((STDOUT, "out"), (STDERR, "err")) if self.out[n].received}
+        query = {
+            f"std{name}_offset": str(self.out[n].received)
+            for n, name in ((STDOUT, "out"), (STDERR, "err"))
+            if self.out[n].received
+        }
         if self.read_only:
             query["stdin"] = "0"
         try:
@@ -263,7 +272,9 @@ class Link:
             if isinstance(cause, BoxliteError):
                 self._fail(cause)
             else:
-                self._fail(fail(NetworkError, f"{self._name}: the line to it breaks again and again: {cause or 'closed'}"))
+                self._fail(
+                    fail(NetworkError, f"{self._name}: the line to it breaks again and again: {cause or 'closed'}")
+                )
             return
         pause = _AGAIN[self._tries]
         self._tries += 1
@@ -282,10 +293,14 @@ class Link:
         if state.get("exit_code") is None and state.get("status") == "running":
             self._fail(refused)
             return
-        self._finish(Exit(
-            as_int(state.get("exit_code"), -1), as_int(state.get("signal")),
-            as_str(state.get("cause")) or "exited", as_str(state.get("error_message")),
-        ))  # fmt: skip
+        self._finish(
+            Exit(
+                as_int(state.get("exit_code"), -1),
+                as_int(state.get("signal")),
+                as_str(state.get("cause")) or "exited",
+                as_str(state.get("error_message")),
+            )
+        )
 
     async def send(self, kind: int, payload: bytes) -> None:
         """Sends a message, and takes what comes meanwhile: a command that
@@ -308,7 +323,6 @@ class Link:
                 ws.stream.nudge()  # so that whoever waits for output waits for room too
             if await self._delivered(ws):
                 return
-
 
     async def _delivered(self, ws: WebSocket) -> bool:
         """Waits until the kernel has all, and tells whether it took it."""

@@ -70,9 +70,7 @@ class Packer:
                 continue  # removed meanwhile
             yield from self._entry(below, fd, f"{name}/{below}", entry, above)
 
-    def _followed(
-        self, name: str, fd: int, link: os.stat_result, above: tuple[tuple[int, int], ...]
-    ) -> os.stat_result:
+    def _followed(self, name: str, fd: int, link: os.stat_result, above: tuple[tuple[int, int], ...]) -> os.stat_result:
         """What a link points at. It stays a link when that is nothing, or the
         tree itself."""
         try:

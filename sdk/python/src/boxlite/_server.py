@@ -11,13 +11,10 @@ import asyncio
 import atexit
 import json
 import os
-import secrets
 import select
-import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 import threading
 import time
 import weakref
@@ -89,10 +86,10 @@ class PrivateServer:
             return self._proc
 
     def _start(self) -> None:
-        self._socket = os.path.join(_socket_dir(), f"{os.getpid()}-{secrets.token_hex(6)}.sock")
+        self._socket = os.path.join(_socket_dir(), f"{os.getpid()}-{os.urandom(6).hex()}.sock")
         argv = [find_binary(), "--home", self.home]
         debug = os.environ.get("BOXLITE_DEBUG", "") not in ("", "0", "false")
-        self._log = None if debug else tempfile.TemporaryFile(prefix="boxlite-")
+        self._log = None if debug else _log_file()
         config = _config_fd(self._registries)
         if config is not None:
             argv += ["--config", f"/dev/fd/{config}"]
@@ -101,9 +98,13 @@ class PrivateServer:
             # A session of its own: a key pressed at the terminal is for this
             # program, which decides what becomes of its boxes.
             self._proc = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
-                start_new_session=True, pass_fds=() if config is None else (config,),
-            )  # fmt: skip
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                start_new_session=True,
+                pass_fds=() if config is None else (config,),
+            )
         except OSError as e:
             raise fail(EngineError, f"{argv[0]}: {e.strerror or e}") from e
         finally:
@@ -265,6 +266,8 @@ def find_binary() -> str:
     own = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin", "boxlite")
     if os.access(own, os.X_OK):
         return own
+    import shutil  # takes long to load, and few need it
+
     if found := shutil.which("boxlite"):
         return found
     raise fail(
@@ -285,6 +288,11 @@ def _config_fd(registries: list[dict[str, object]]) -> int | None:
     return fd
 
 
+def _log_file() -> IO[bytes]:
+    """A file without a name."""
+    return open(os.memfd_create("boxlite-log"), "w+b", buffering=0)
+
+
 def _ending(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
@@ -299,7 +307,11 @@ def _socket_dir() -> str:
     """A directory of this user alone for sockets, whose names are bounded to
     some hundred bytes. Sockets of programs that are gone are removed."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    path = os.path.join(base, "boxlite") if 0 < len(base) < 50 and os.access(base, os.W_OK) else f"/tmp/boxlite-{os.getuid()}"
+    path = (
+        os.path.join(base, "boxlite")
+        if 0 < len(base) < 50 and os.access(base, os.W_OK)
+        else f"/tmp/boxlite-{os.getuid()}"
+    )
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:

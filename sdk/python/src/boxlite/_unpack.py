@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import secrets
 import stat
 import tarfile
 from collections.abc import Callable, Generator
@@ -164,9 +163,13 @@ class Unpacker:
         """A name of the stream below the destination; empty for that itself."""
         name = posixpath.normpath(raw) if raw else ""
         if (
-            not name or name.startswith("/") or name.split("/")[0] == ".." or "\0" in raw
-            or len(raw) > _MAX_NAME or name.count("/") > _MAX_DEPTH
-        ):  # fmt: skip
+            not name
+            or name.startswith("/")
+            or name.split("/")[0] == ".."
+            or "\0" in raw
+            or len(raw) > _MAX_NAME
+            or name.count("/") > _MAX_DEPTH
+        ):
             raise hostile(f"entry {raw[:200]!r} leads out of the destination")
         if name == ".":
             return ""
@@ -195,7 +198,9 @@ class Unpacker:
                 try:
                     below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
                 except NotADirectoryError:
-                    raise fail(StorageError, f"{name}: {part} is a file or a link, where a directory is to be") from None
+                    raise fail(
+                        StorageError, f"{name}: {part} is a file or a link, where a directory is to be"
+                    ) from None
                 os.close(fd)
                 fd = below
         except BaseException:
@@ -231,7 +236,7 @@ class Unpacker:
         if not self._overwrite:
             where = self._dest if self._rename else os.path.join(self._dest, name)
             raise fail(AlreadyExistsError, f"{where}: not replaced, as overwrite is off")
-        return f".boxlite-{secrets.token_hex(8)}"
+        return f".boxlite-{os.urandom(8).hex()}"
 
     def _file(self, name: str, h: tarfile.TarInfo) -> Feed:
         parent, base = self._directory(posixpath.dirname(name)), posixpath.basename(name)
@@ -287,9 +292,12 @@ class Unpacker:
     def _hard_link(self, name: str, to: str) -> None:
         target = os.dup(self._directory(posixpath.dirname(to), make=False))
         try:
-            self._link(name, lambda fd, as_: os.link(
-                posixpath.basename(to), as_, src_dir_fd=target, dst_dir_fd=fd, follow_symlinks=False
-            ))  # fmt: skip
+            self._link(
+                name,
+                lambda fd, as_: os.link(
+                    posixpath.basename(to), as_, src_dir_fd=target, dst_dir_fd=fd, follow_symlinks=False
+                ),
+            )
         finally:
             os.close(target)
 

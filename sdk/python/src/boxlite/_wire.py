@@ -80,6 +80,15 @@ class Stream:
                 fut.set_exception(Ended("the connection was closed"))
         os.close(fd)
 
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def detach(self) -> int:
+        """The descriptor, which is the caller's from now on."""
+        fd, self._fd = self._fd, -1
+        return fd
+
     def idle(self) -> bool:
         """Whether a connection that is kept can be used again: nothing may have
         come meanwhile, not even its end."""
@@ -255,9 +264,7 @@ async def connect(address: Address, timeout: float) -> Stream:
     if address.path:
         return await _connect_unix(address.path, timeout)
     loop = asyncio.get_running_loop()
-    found = await asyncio.wait_for(
-        loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM), timeout
-    )
+    found = await asyncio.wait_for(loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM), timeout)
     failed: OSError = OSError(f"{address.host}: no address")
     for family, kind, proto, _, where in found:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 
 from ._http import CONNECT_TIMEOUT, Locate, Pool, Request, Response, send
@@ -29,11 +28,17 @@ class Refused(Exception):
 
 async def open_socket(pool: Pool, locate: Locate, request: Request) -> WebSocket:
     """Turns a connection into a WebSocket. Raises :class:`Refused`."""
+    import hashlib  # takes long to load
+
     key = base64.b64encode(os.urandom(16))
-    request.headers.update({
-        "Connection": "Upgrade", "Upgrade": "websocket",
-        "Sec-WebSocket-Key": key.decode(), "Sec-WebSocket-Version": "13",
-    })  # fmt: skip
+    request.headers.update(
+        {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Key": key.decode(),
+            "Sec-WebSocket-Version": "13",
+        }
+    )
     response = await send(pool, locate, request, CONNECT_TIMEOUT + 30)
     if response.status != 101:
         raise Refused(response)

@@ -15,6 +15,7 @@ from .execution import Execution
 from .info import BoxInfo, BoxStateInfo, LiveBoxInfo, as_dict, as_str, box_info, live_info
 from .metrics import BoxMetrics, box_metrics
 from .options import CopyOptions, Env, env_wire
+from .tunnel import NetworkHandle
 
 if TYPE_CHECKING:
     from .runtime import Boxlite
@@ -47,6 +48,11 @@ class Box(Unpicklable):
     def name(self) -> str | None:
         """Its name, if it has one."""
         return self._info.name
+
+    @property
+    def network(self) -> NetworkHandle:
+        """Its network: connections to its ports."""
+        return NetworkHandle(self)
 
     def info(self) -> LiveBoxInfo:
         """What this program last heard of the box, at once. ``await box.info()``

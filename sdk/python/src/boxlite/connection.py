@@ -50,8 +50,11 @@ class ImageRegistry:
 
     def _wire(self) -> dict[str, object]:
         wire: dict[str, object] = {
-            "host": self.host, "transport": self.transport, "skip_verify": self.skip_verify, "search": self.search,
-        }  # fmt: skip
+            "host": self.host,
+            "transport": self.transport,
+            "skip_verify": self.skip_verify,
+            "search": self.search,
+        }
         if self.bearer_token:
             wire["auth"] = {"type": "bearer", "token": self.bearer_token}
         elif self.username:

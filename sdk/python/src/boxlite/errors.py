@@ -202,12 +202,27 @@ class ParseError(BoxliteError):
 _BY_CODE: dict[str, type[BoxliteError]] = {
     c.code: c
     for c in (
-        EngineError, ConfigError, StorageError, ImageError, PortalError, NetworkError, RpcError,
-        InternalError, ExecutionError, UnsupportedError, NotFoundError, AlreadyExistsError,
-        InvalidStateError, DatabaseError, MetadataError, InvalidArgumentError, StoppedError,
-        ResourceExhaustedError, SessionReapedError,
+        EngineError,
+        ConfigError,
+        StorageError,
+        ImageError,
+        PortalError,
+        NetworkError,
+        RpcError,
+        InternalError,
+        ExecutionError,
+        UnsupportedError,
+        NotFoundError,
+        AlreadyExistsError,
+        InvalidStateError,
+        DatabaseError,
+        MetadataError,
+        InvalidArgumentError,
+        StoppedError,
+        ResourceExhaustedError,
+        SessionReapedError,
     )
-}  # fmt: skip
+}
 _BY_CODE["conflict"] = InvalidStateError
 _BY_CODE["payload_too_large"] = ResourceExhaustedError
 

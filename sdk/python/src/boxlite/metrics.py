@@ -52,8 +52,12 @@ def runtime_metrics(v: object) -> RuntimeMetrics:
 
 
 _SAME = (
-    "memory_bytes", "network_bytes_sent", "network_bytes_received", "network_tcp_connections", "network_tcp_errors",
-)  # fmt: skip
+    "memory_bytes",
+    "network_bytes_sent",
+    "network_bytes_received",
+    "network_tcp_connections",
+    "network_tcp_errors",
+)
 _TIMING = {
     "total_create_duration_ms": "total_create_ms",
     "guest_boot_duration_ms": "guest_boot_ms",

@@ -107,6 +107,8 @@ class Secret:
 
     def _wire(self) -> dict[str, object]:
         return {
-            "name": self.name, "value": self.value, "hosts": list(self.hosts),
+            "name": self.name,
+            "value": self.value,
+            "hosts": list(self.hosts),
             "placeholder": self.get_placeholder(),
-        }  # fmt: skip
+        }

@@ -25,9 +25,7 @@ Volume: TypeAlias = Union[
 #: ``(host, guest)``, ``(host, guest, protocol)``, ``(host, guest, protocol,
 #: host_ip)``, or a dict with ``guest_port`` (or ``guest``), ``host_port`` (or
 #: ``host``; none lets the host choose), ``protocol`` and ``host_ip``.
-Port: TypeAlias = Union[
-    "tuple[int, int]", "tuple[int, int, str]", "tuple[int, int, str, str]", "Mapping[str, object]"
-]
+Port: TypeAlias = Union["tuple[int, int]", "tuple[int, int, str]", "tuple[int, int, str, str]", "Mapping[str, object]"]
 #: Variables, as ``[(key, value), ...]`` or as a dict.
 Env: TypeAlias = Union["Sequence[tuple[str, str]]", "Mapping[str, str]"]
 
@@ -225,7 +223,9 @@ def env_wire(env: Env) -> dict[str, str]:
             raise fail(InvalidArgumentError, f"env {pair!r}: give (key, value), both strings")
         key, value = pair
         if not key or "=" in key or "\0" in key + value:
-            raise fail(InvalidArgumentError, f"env {key!r}: a key is not empty and has no '='; neither part has a zero byte")
+            raise fail(
+                InvalidArgumentError, f"env {key!r}: a key is not empty and has no '='; neither part has a zero byte"
+            )
         wire[key] = value
     return wire
 

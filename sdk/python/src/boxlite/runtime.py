@@ -66,7 +66,9 @@ class Boxlite(Unpicklable):
     """
 
     def __init__(self, options: Options) -> None:
-        key = f"{options.home_dir!r} {os.environ.get('BOXLITE_HOME')!r} {[r._wire() for r in options.image_registries]!r}"
+        key = (
+            f"{options.home_dir!r} {os.environ.get('BOXLITE_HOME')!r} {[r._wire() for r in options.image_registries]!r}"
+        )
         with _mu:
             shared = _local.get(key)
             if shared is None or shared.stopped:

@@ -53,9 +53,12 @@ class SecurityOptions:
         """For code that nobody trusts: 1024 open files, files of at most 1 GiB,
         100 processes."""
         return SecurityOptions(
-            jailer_enabled=True, seccomp_enabled=True,
-            max_open_files=1024, max_file_size=1 << 30, max_processes=100,
-        )  # fmt: skip
+            jailer_enabled=True,
+            seccomp_enabled=True,
+            max_open_files=1024,
+            max_file_size=1 << 30,
+            max_processes=100,
+        )
 
     def _wire(self) -> dict[str, object]:
         wire: dict[str, object] = {}
