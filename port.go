@@ -13,7 +13,7 @@ import (
 // host's port are made to the box's, from its gateway.
 type Port struct {
 	// HostIP is the address of the host to listen on. Empty means 127.0.0.1:
-	// this host alone. "0.0.0.0" and "::" are all its addresses.
+	// this host alone. "0.0.0.0" is all its addresses of IPv4, "::" all it has.
 	HostIP string `json:"host_ip,omitempty"`
 	// HostPort 0 is chosen by the host when the box starts; [BoxInfo.Ports]
 	// tells which it is.

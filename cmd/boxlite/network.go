@@ -1,12 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -193,8 +194,8 @@ func (a *app) tunnel(ctx context.Context, box *boxlite.Box, port, listen string)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { ln.Close() })
-	defer stop()
+	defer ln.Close()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	fmt.Fprintln(a.stdout, ln.Addr())
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -202,7 +203,7 @@ func (a *app) tunnel(ctx context.Context, box *boxlite.Box, port, listen string)
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
-			return errors.Join(ln.Close(), context.Cause(ctx))
+			return cmp.Or(context.Cause(ctx), err)
 		}
 		slots <- struct{}{}
 		wg.Go(func() { // ends with the connection, or with ctx
@@ -222,7 +223,11 @@ func listenOn(ctx context.Context, addr string) (net.Listener, error) {
 	if _, err := strconv.ParseUint(addr, 10, 16); err == nil {
 		addr = "127.0.0.1:" + addr
 	}
-	return lc.Listen(ctx, "tcp", addr)
+	network := "tcp"
+	if a, err := netip.ParseAddrPort(addr); err == nil && a.Addr().Is4() {
+		network = "tcp4" // else 0.0.0.0 would be all addresses of IPv6, too
+	}
+	return lc.Listen(ctx, network, addr)
 }
 
 // join carries one connection to the box.

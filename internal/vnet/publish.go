@@ -79,18 +79,22 @@ func listen(p Port) (published, error) {
 	if !p.Host.Addr().IsValid() {
 		p.Host = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p.Host.Port())
 	}
+	network := string(p.Proto)
+	if p.Host.Addr().Is4() {
+		network += "4" // else 0.0.0.0 would be all addresses of IPv6, too
+	}
 	var c net.ListenConfig
 	ctx := context.Background() // listening does not wait
 	switch p.Proto {
 	case egress.TCP:
-		l, err := c.Listen(ctx, "tcp", p.Host.String())
+		l, err := c.Listen(ctx, network, p.Host.String())
 		if err != nil {
 			return nil, listenError(p, err)
 		}
 		p.Host = l.Addr().(*net.TCPAddr).AddrPort()
 		return &tcpPort{l, p}, nil
 	case egress.UDP:
-		l, err := c.ListenPacket(ctx, "udp", p.Host.String())
+		l, err := c.ListenPacket(ctx, network, p.Host.String())
 		if err != nil {
 			return nil, listenError(p, err)
 		}

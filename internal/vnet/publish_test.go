@@ -77,6 +77,33 @@ func TestPublishTCP(t *testing.T) {
 	}
 }
 
+// TestPublishAtAllAddresses promises that who asks for all addresses of IPv4 opens
+// none of IPv6, and that it is told as it was asked for.
+func TestPublishAtAllAddresses(t *testing.T) {
+	n := newBox(t, Config{}).net
+	for _, proto := range []egress.Proto{egress.TCP, egress.UDP} {
+		for addr, both := range map[string]bool{"0.0.0.0": false, "::": true} {
+			want := netip.MustParseAddr(addr)
+			got, err := n.Publish([]Port{{Proto: proto, Host: netip.AddrPortFrom(want, 0), Box: 1}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := got[0].Host.Addr(); a != want {
+				t.Errorf("%s at %s: told %s", proto, want, a)
+			}
+			for loopback, taken := range map[string]bool{"127.0.0.1": both || want.Is4(), "::1": want.Is6()} {
+				l, err := listen(Port{proto, netip.AddrPortFrom(netip.MustParseAddr(loopback), got[0].Host.Port()), 1})
+				if err == nil {
+					l.Close()
+				}
+				if errors.Is(err, syscall.EADDRINUSE) != taken {
+					t.Errorf("%s at %s: listening at %s: got %v, want it taken: %t", proto, want, loopback, err, taken)
+				}
+			}
+		}
+	}
+}
+
 // TestPublishNobodyListens promises a reset, as from a host that does not listen.
 func TestPublishNobodyListens(t *testing.T) {
 	b := newBox(t, Config{})
