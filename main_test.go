@@ -68,7 +68,13 @@ const image = "test:latest"
 // open opens a runtime on the fake engine, with the test image in it.
 func open(t *testing.T, home string) *boxlite.Runtime {
 	t.Helper()
-	rt, err := boxlite.Open(t.Context(), boxlite.Config{Home: home, Engine: testEngine()})
+	return openWith(t, boxlite.Config{Home: home})
+}
+
+func openWith(t *testing.T, c boxlite.Config) *boxlite.Runtime {
+	t.Helper()
+	c.Engine = testEngine()
+	rt, err := boxlite.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +88,13 @@ func open(t *testing.T, home string) *boxlite.Runtime {
 
 func newRuntime(t *testing.T) *boxlite.Runtime {
 	t.Helper()
-	rt := open(t, t.TempDir())
+	return newRuntimeWith(t, boxlite.Config{})
+}
+
+func newRuntimeWith(t *testing.T, c boxlite.Config) *boxlite.Runtime {
+	t.Helper()
+	c.Home = t.TempDir()
+	rt := openWith(t, c)
 	config := boxlite.ImageConfig{Env: []string{"FROM=image", "PATH=" + os.Getenv("PATH")}, Cmd: []string{"sh"}}
 	if os.Getenv(engineVar) == gvisor.Name {
 		testenv.NeedGVisor(t)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -71,11 +72,7 @@ func (b *localBox) SetNetwork(ctx context.Context, p egress.Policy) error {
 }
 
 func (b *localBox) setNetwork(ctx context.Context, p egress.Policy) error {
-	row, err := b.rt.store.Get(ctx, b.id)
-	if err != nil {
-		return rowErr(err)
-	}
-	o, err := decodeOptions(row)
+	row, o, err := b.stored(ctx)
 	if err != nil {
 		return err
 	}
@@ -116,6 +113,37 @@ func (b *localBox) applyNetwork(ctx context.Context, o BoxOptions) error {
 			return err
 		}
 	}
+}
+
+// settleNetwork catches up with a change of what the box may reach that was stored
+// while it was started, when there was no shim yet to be told of it.
+func (b *localBox) settleNetwork(ctx context.Context, begun BoxOptions) error {
+	_, o, err := b.stored(ctx)
+	switch {
+	case errors.Is(err, ErrNotFound): // it has ended, and was to be removed then
+		return nil
+	case err != nil:
+		return err
+	case o.offline() != begun.offline():
+		err := fmt.Errorf("%w: its network was switched on or off while it was started: start it again", ErrState)
+		return errors.Join(err, b.shim().Stop(ctx, shim.StopOptions{}))
+	case o.offline(), samePolicy(o.Network, begun.Network):
+		return nil
+	}
+	return b.applyNetwork(ctx, o)
+}
+
+func samePolicy(p, q egress.Policy) bool {
+	return p.Mode == q.Mode && slices.Equal(p.Allow, q.Allow) && slices.Equal(p.Deny, q.Deny)
+}
+
+// stored returns the box as it is in the store now.
+func (b *localBox) stored(ctx context.Context) (row store.Box, o BoxOptions, err error) {
+	if row, err = b.rt.store.Get(ctx, b.id); err != nil {
+		return row, o, rowErr(err)
+	}
+	o, err = decodeOptions(row)
+	return row, o, err
 }
 
 func rowErr(err error) error {

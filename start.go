@@ -67,15 +67,7 @@ func (b *localBox) spawn(ctx context.Context, foreground bool) error {
 	if err := b.rt.open(); err != nil {
 		return err
 	}
-	row, err := b.rt.store.Get(ctx, b.id)
-	if err != nil {
-		return rowErr(err)
-	}
-	o, err := decodeOptions(row)
-	if err != nil {
-		return err
-	}
-	network, err := b.network(o)
+	row, _, err := b.stored(ctx)
 	if err != nil {
 		return err
 	}
@@ -87,7 +79,13 @@ func (b *localBox) spawn(ctx context.Context, foreground bool) error {
 	if spec.Machine.Volumes, err = b.rt.resolveVolumes(b.options.Volumes); err != nil {
 		return err
 	}
-	spec.Network = network
+	_, o, err := b.stored(ctx) // again: an image may take minutes to come
+	if err != nil {
+		return err
+	}
+	if spec.Network, err = b.network(o); err != nil {
+		return err
+	}
 	spec.Attached = spec.Attached || foreground // whoever runs the main command must be there
 	if b.options.job() && !foreground {
 		main, err := b.mainCommand(nil)
@@ -100,7 +98,10 @@ func (b *localBox) spawn(ctx context.Context, foreground bool) error {
 	if err != nil {
 		return err
 	}
-	return b.rt.remember(b.id, p)
+	if err := b.rt.remember(b.id, p); err != nil {
+		return err
+	}
+	return b.settleNetwork(ctx, o)
 }
 
 func (b *localBox) spec(img *image.Image) shim.Spec {
