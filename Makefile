@@ -12,7 +12,7 @@ GOBUILD = go build -trimpath -buildvcs=false
 TOOL    = go tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := build
-.PHONY: help quickstart build agent images test check fmt lint bench fuzz doctor vuln clean setup-build setup-test setup-check
+.PHONY: help quickstart build wheel agent images test check fmt lint bench fuzz doctor vuln clean setup-build setup-test setup-check
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -23,6 +23,9 @@ quickstart: build ## install what is missing, build, get an image, run Python in
 build: agent ## bin/boxlite, one static file with the agent in it
 	@echo "build: bin/boxlite $(VERSION)"
 	@$(GOBUILD) -ldflags '-s -w -X github.com/boxlite-go/boxlite.version=$(VERSION)' -o bin/boxlite ./cmd/boxlite
+
+wheel: build ## build/python: the Python package, with the binary in it, and its sources
+	@BOXLITE_BINARY=bin/boxlite BOXLITE_VERSION=$(VERSION) python3 sdk/python/backend/boxlite_build.py build/python
 
 agent: setup-build ## the program that is PID 1 in a box, where the build embeds it
 	@echo "build: agent"

@@ -14,6 +14,11 @@ $tool golangci-lint run ./...
 say vet
 go vet ./...
 
+say "Python: lint and types"
+/usr/bin/python3 -m pyflakes sdk/python/src sdk/python/backend sdk/python/tests/*.py
+(cd sdk/python && /usr/bin/python3 -m mypy)
+/usr/bin/python3 sdk/python/tests/guide_types.py
+
 say "race tests on the fake engine"
 CGO_ENABLED=1 go run ./internal/gotest -race -short -timeout 10m . ./egress ./internal/... ./cmd/...
 

@@ -13,6 +13,10 @@ need() { # PROBE PACKAGE: a command or a file, and the package that brings it
 	missing="$missing $2"
 }
 
+module() { # MODULE PACKAGE: of the system's Python, which packages are made for
+	/usr/bin/python3 -c "import $1" 2>/dev/null || missing="$missing $2"
+}
+
 need go golang-go
 need git git
 need /etc/ssl/certs/ca-certificates.crt ca-certificates
@@ -22,6 +26,13 @@ need /etc/ssl/certs/ca-certificates.crt ca-certificates
 [ "$1" != test ] || need node nodejs
 [ "$1" != test ] || need npm npm
 [ "$1" != test ] || need curl curl
+[ "$1" = build ] || need /usr/bin/python3 python3
+[ "$1" != test ] || module ensurepip python3-venv
+[ "$1" = build ] || module pytest python3-pytest
+[ "$1" != test ] || module pytest_asyncio python3-pytest-asyncio
+[ "$1" != test ] || module uvloop python3-uvloop
+[ "$1" != check ] || module mypy python3-mypy
+[ "$1" != check ] || module pyflakes python3-pyflakes
 [ "$1" != check ] || need gcc gcc
 [ "$1" != check ] || need /usr/include/stdio.h libc6-dev
 

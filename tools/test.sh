@@ -28,3 +28,7 @@ case $require in *gvisor*)
 	BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_ENGINE=gvisor go run ./internal/gotest -count 1 -timeout 20m .
 	;;
 esac
+
+echo "test: the Python package"
+BOXLITE_TEST_REQUIRE=program,images,$require BOXLITE_TEST_IMAGES=$PWD/build/images \
+	/usr/bin/python3 -m pytest -q -rs sdk/python
