@@ -27,15 +27,16 @@ type layer struct {
 // layers is the architecture, bottom up. A package without a line fails the
 // test: it must be given a place.
 var layers = map[string]layer{
-	"egress":            {outside: "golang.org/x/net/idna"},
-	"internal/guest":    {},
-	"internal/engine":   {},
-	"internal/undo":     {},
-	"internal/agentbin": {},
-	"internal/erofs":    {},
-	"internal/hostos":   {outside: "golang.org/x/sys"},
-	"internal/rest":     {},
-	"internal/tree":     {outside: "golang.org/x/sys"},
+	"egress":              {outside: "golang.org/x/net/idna"},
+	"internal/guest":      {},
+	"internal/engine":     {},
+	"internal/undo":       {},
+	"internal/agentbin":   {},
+	"internal/erofs":      {},
+	"internal/hostos":     {outside: "golang.org/x/sys"},
+	"internal/rest":       {},
+	"internal/restclient": {ours: "internal/rest", outside: "github.com/coder/websocket"},
+	"internal/tree":       {outside: "golang.org/x/sys"},
 
 	"internal/engine/enginetest": {
 		ours:    "internal/agentbin internal/engine internal/guest internal/hostos internal/undo",
@@ -64,9 +65,9 @@ var layers = map[string]layer{
 		outside: "golang.org/x/sys",
 	},
 	"": {
-		ours: "egress internal/engine internal/guest internal/hostos internal/image internal/shim internal/store " +
-			"internal/tree internal/undo",
-		outside: "github.com/google/go-containerregistry golang.org/x/sys",
+		ours: "egress internal/engine internal/guest internal/hostos internal/image internal/rest internal/restclient " +
+			"internal/shim internal/store internal/tree internal/undo",
+		outside: "github.com/coder/websocket github.com/google/go-containerregistry golang.org/x/sys",
 	},
 	"internal/httpapi": {ours: "boxlite internal/rest"},
 	"internal/restapi": {

@@ -14,8 +14,8 @@ var (
 	ErrState         = errors.New("wrong state")        // the box is not in a state that allows it
 	ErrInvalid       = errors.New("invalid argument")   // an option makes no sense
 	ErrUnsupported   = errors.New("unsupported")        // this host or engine cannot do it
-	ErrUnauthorized  = errors.New("unauthorized")       // the registry wants other credentials
-	ErrUnreachable   = errors.New("unreachable")        // the registry does not answer
+	ErrUnauthorized  = errors.New("unauthorized")       // the registry, or the server, wants other credentials
+	ErrUnreachable   = errors.New("unreachable")        // the registry, or the server, does not answer
 	ErrImage         = errors.New("bad image")          // it is damaged, hostile or not for this platform
 	ErrExhausted     = errors.New("resource exhausted") // disk space, memory or a bound
 	ErrBoxDied       = errors.New("box died")           // the boundary ended under the caller

@@ -65,7 +65,7 @@ func childrenLeft() (left []string) {
 // commands are the host's, so it may be nearly empty.
 const image = "test:latest"
 
-// open opens a runtime on the fake engine, with the test image in it.
+// open opens a runtime of that home.
 func open(t *testing.T, home string) *boxlite.Runtime {
 	t.Helper()
 	return openWith(t, boxlite.Config{Home: home})
@@ -83,6 +83,9 @@ func openWith(t *testing.T, c boxlite.Config) *boxlite.Runtime {
 			t.Errorf("Close: %v", err)
 		}
 	})
+	if onServer() {
+		return connect(t, rt)
+	}
 	return rt
 }
 

@@ -174,6 +174,7 @@ func wantNowhere(t *testing.T, dir, value string) {
 }
 
 func TestSecretWithoutValue(t *testing.T) {
+	hereOnly(t, "a server keeps the values of secrets that it was given, until it ends")
 	t.Parallel()
 	rt := newRuntime(t)
 	newBox(t, rt, boxlite.BoxOptions{Name: "keeper", Secrets: []boxlite.Secret{{Name: "key", Value: "0123456789", Hosts: []string{"example.com"}}}})

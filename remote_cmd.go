@@ -1,0 +1,345 @@
+package boxlite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"github.com/boxlite-go/boxlite/internal/guest"
+	"github.com/boxlite-go/boxlite/internal/rest"
+	"github.com/boxlite-go/boxlite/internal/restclient"
+	"github.com/coder/websocket"
+)
+
+// mainID is the execution of the main command of a job, as servers call it.
+const mainID = "main"
+
+// start starts what c says, and follows it. The server keeps what a command
+// writes until it is followed.
+func (b *remoteBox) start(c *Cmd) (process, error) {
+	var err error
+	id, query := c.attach, url.Values{}
+	switch {
+	case c.main:
+		id, err = mainID, b.startMain(c)
+	case c.attach != "":
+		query = attachQuery(c)
+	default:
+		id, err = b.startCommand(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.follow(c, id, query)
+}
+
+// remoteTimeout is the least time limit of a command that a server takes.
+const remoteTimeout = time.Second / 10
+
+func timeoutSeconds(d time.Duration) *float64 {
+	if d == 0 {
+		return nil
+	}
+	s := max(d, remoteTimeout).Seconds()
+	return &s
+}
+
+func (b *remoteBox) startCommand(c *Cmd) (id string, err error) {
+	for _, s := range slices.Concat(c.Args, c.Env) {
+		if !utf8.ValidString(s) {
+			return "", fmt.Errorf("%w: %q is not UTF-8, which a server wants; put it in a file and copy it in", ErrInvalid, s)
+		}
+	}
+	header, err := b.starting(c.ctx)
+	if err != nil {
+		return "", err
+	}
+	req := rest.Exec{
+		Command: c.Args[0], Args: c.Args[1:], Env: rest.Env(mergeEnv(c.Env)), TimeoutSeconds: timeoutSeconds(c.Timeout),
+		WorkingDir: c.Dir, User: c.User,
+	}
+	if c.Terminal != nil {
+		req.TTY, req.Rows, req.Cols = true, c.Terminal.Rows, c.Terminal.Cols
+	} else if c.Stdin == nil {
+		req.Stdin = new(string) // a terminal's input has no end; nothing comes of it
+	}
+	if c.Security != nil {
+		req.Limit = securityRequest(*c.Security)
+		req.Limit.ReducedIsolation, req.Limit.NetworkEnabled = nil, nil // of boxes
+	}
+	var reply rest.Started
+	err = b.rt.c.JSON(c.ctx, restclient.Request{Method: http.MethodPost, Path: b.path("exec"), Header: header, JSON: req}, &reply)
+	return reply.ExecutionID, err
+}
+
+// startMain boots a job in the foreground. It ends with its command, or with
+// this runtime.
+func (b *remoteBox) startMain(c *Cmd) error {
+	if err := b.rt.open(); err != nil {
+		return err
+	}
+	header, err := b.rt.leaseHeader(c.ctx)
+	if err != nil {
+		return err
+	}
+	req := rest.RunMain{Stdin: c.Stdin != nil, TimeoutSeconds: timeoutSeconds(c.Timeout)}
+	if c.Terminal != nil {
+		req.Rows, req.Cols = c.Terminal.Rows, c.Terminal.Cols
+	}
+	return b.rt.c.JSON(c.ctx, restclient.Request{Method: http.MethodPost, Path: b.path("main"), Header: header, JSON: req}, nil)
+}
+
+func attachQuery(c *Cmd) url.Values {
+	o := c.from
+	q := url.Values{"stdin": {strconv.FormatBool(c.Stdin != nil)}, "lossy": {strconv.FormatBool(o.Lossy)}}
+	if o.StdoutFrom > 0 {
+		q.Set("stdout_offset", strconv.FormatInt(o.StdoutFrom, 10))
+	}
+	if o.StderrFrom > 0 {
+		q.Set("stderr_offset", strconv.FormatInt(o.StderrFrom, 10))
+	}
+	return q
+}
+
+func (b *remoteBox) follow(c *Cmd, id string, query url.Values) (process, error) {
+	conn, err := b.rt.c.Socket(c.ctx, restclient.Request{Path: b.path("executions", id, "attach"), Query: query})
+	if err != nil {
+		return nil, err
+	}
+	p := &remoteProcess{conn: conn, id: id, gap: c.from.Gap}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p, nil
+}
+
+// ended says how a command ended. Its box, if it ends with it, has been stopped
+// by the server.
+func (b *remoteBox) ended(c *Cmd) error {
+	if errors.Is(c.copyErr, io.ErrUnexpectedEOF) {
+		return &Error{"exec", b.label(), &cause{ErrUnreachable, fmt.Errorf(
+			"server %s: %w; whether the command goes on there is not known, its execution is %s", b.rt.c, c.copyErr, c.ID())}}
+	}
+	x := c.exit
+	if x.Code == 0 && x.Cause == guest.Exited {
+		return c.copyErr
+	}
+	e := &ExitError{Code: x.Code, Signal: x.Signal, Cause: Cause(x.Cause)}
+	if p, ok := c.proc.(*remoteProcess); ok {
+		e.Reason = p.reason
+	}
+	return e
+}
+
+func (b *remoteBox) control(ctx context.Context, id string, o order) error {
+	switch {
+	case o.kill:
+		o.signal = syscall.SIGKILL
+	case o.size != nil:
+		return b.rt.post(ctx, rest.Resize{Rows: o.size.Rows, Cols: o.size.Cols}, nil, b.path("executions", id, "resize")...)
+	}
+	return b.rt.post(ctx, rest.Signal{Signal: int(o.signal)}, nil, b.path("executions", id, "signal")...)
+}
+
+func (b *remoteBox) Executions(ctx context.Context) ([]Execution, error) {
+	var reply rest.Executions
+	if err := b.rt.get(ctx, &reply, nil, b.path("executions")...); err != nil {
+		return nil, b.fail("executions", err)
+	}
+	list := make([]Execution, len(reply.Executions))
+	for i, x := range reply.Executions {
+		list[i] = executionFrom(x)
+	}
+	return list, nil
+}
+
+func (b *remoteBox) Execution(ctx context.Context, id string) (Execution, error) {
+	var x rest.Execution
+	if err := b.rt.get(ctx, &x, nil, b.path("executions", id)...); err != nil {
+		return Execution{}, b.fail("execution", err)
+	}
+	return executionFrom(x), nil
+}
+
+func executionFrom(x rest.Execution) Execution {
+	e := Execution{ID: x.ExecutionID, Args: x.Args, PID: x.PID, TTY: x.TTY, ExitCode: x.ExitCode, Signal: x.Signal, Cause: Cause(x.Cause)}
+	if x.StartedAt != nil {
+		e.Started = *x.StartedAt
+	}
+	if x.EndedAt != nil {
+		e.Ended = *x.EndedAt
+	}
+	return e
+}
+
+// remoteProcess is a socket to an execution. It implements process.
+type remoteProcess struct {
+	conn   *websocket.Conn
+	id     string
+	gap    func(stderr bool, from, to int64)
+	ctx    context.Context //nolint:containedctx // the life of the socket
+	cancel context.CancelFunc
+	busy   atomic.Bool // output waits for the caller, so pongs are not seen
+
+	reason           string // why the box died; with the two below of Copy alone
+	lostOut, lostErr int64
+	buf              []byte
+}
+
+func (p *remoteProcess) ID() string { return p.id }
+
+func (p *remoteProcess) Lost() (stdout, stderr int64) { return p.lostOut, p.lostErr }
+
+func (p *remoteProcess) Close() error {
+	p.cancel()
+	return p.conn.CloseNow()
+}
+
+// Times of the attach protocol, as the server has them.
+const (
+	pingEvery = 15 * time.Second
+	pingWait  = 30 * time.Second
+)
+
+// ping sees to it that a server that is gone is noticed.
+func (p *remoteProcess) ping(ctx context.Context) {
+	t := time.NewTicker(pingEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			if p.busy.Load() {
+				continue
+			}
+			wait, stop := context.WithTimeout(ctx, pingWait)
+			err := p.conn.Ping(wait)
+			stop()
+			if err != nil && !p.busy.Load() {
+				_ = p.conn.CloseNow()
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Copy writes output until the command has ended.
+func (p *remoteProcess) Copy(stdout, stderr io.Writer) (guest.Exit, error) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { p.ping(ctx) })
+	p.buf = make([]byte, 64<<10)
+	sinks := map[byte]*remoteSink{rest.Stdout: {w: stdout}, rest.Stderr: {w: stderr}}
+	for {
+		kind, r, err := p.conn.Reader(p.ctx)
+		if err != nil {
+			return guest.Exit{}, broke(err)
+		}
+		if kind == websocket.MessageBinary {
+			if err := p.output(r, sinks); err != nil {
+				return guest.Exit{}, broke(err)
+			}
+			continue
+		}
+		var f rest.Frame
+		text, err := io.ReadAll(r) // the socket bounds it
+		if err == nil {
+			err = json.Unmarshal(text, &f)
+		}
+		if err != nil {
+			return guest.Exit{}, broke(err)
+		}
+		switch f.Type {
+		case "exit":
+			p.reason = f.Reason
+			x := guest.Exit{Code: f.ExitCode, Signal: f.Signal, Cause: guest.Cause(f.Cause)}
+			return x, errors.Join(sinks[rest.Stdout].err, sinks[rest.Stderr].err)
+		case "gap":
+			p.missed(f)
+		}
+	}
+}
+
+// broke is a socket that ended before the command.
+func broke(err error) error {
+	return fmt.Errorf("the connection broke: %w: %w", err, io.ErrUnexpectedEOF)
+}
+
+func (p *remoteProcess) missed(f rest.Frame) {
+	n := max(0, f.To-f.From)
+	if f.Stream == "stderr" {
+		p.lostErr += n
+	} else {
+		p.lostOut += n
+	}
+	if p.gap != nil {
+		p.gap(f.Stream == "stderr", f.From, f.To)
+	}
+}
+
+// remoteSink is where one output goes. After its writer failed it discards.
+type remoteSink struct {
+	w   io.Writer
+	err error
+}
+
+// output passes on one message. The error is the socket's.
+func (p *remoteProcess) output(r io.Reader, sinks map[byte]*remoteSink) error {
+	var channel [1]byte
+	if _, err := io.ReadFull(r, channel[:]); err != nil {
+		return err
+	}
+	sink := sinks[channel[0]]
+	for {
+		n, err := r.Read(p.buf)
+		if n > 0 && sink != nil && sink.w != nil && sink.err == nil {
+			p.busy.Store(true)
+			_, sink.err = sink.w.Write(p.buf[:n])
+			p.busy.Store(false)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Stdin is the input of the command.
+func (p *remoteProcess) Stdin() io.WriteCloser { return &remoteStdin{p} }
+
+type remoteStdin struct{ p *remoteProcess }
+
+// inputPiece is how much goes in one message, in bytes: as much as the agent
+// takes in one frame.
+const inputPiece = 256 << 10
+
+func (s *remoteStdin) Write(b []byte) (int, error) {
+	total := 0
+	for piece := range slices.Chunk(b, inputPiece) {
+		if err := s.p.conn.Write(s.p.ctx, websocket.MessageBinary, piece); err != nil {
+			return total, io.ErrClosedPipe // the command has ended, or the socket is gone
+		}
+		total += len(piece)
+	}
+	return total, nil
+}
+
+// Close sends the end of the input.
+func (s *remoteStdin) Close() error {
+	text, _ := json.Marshal(rest.Order{Type: "stdin_eof"}) // cannot fail
+	return s.p.conn.Write(s.p.ctx, websocket.MessageText, text)
+}
