@@ -70,7 +70,8 @@ type Cmd struct {
 	exit    guest.Exit // valid after done
 	copyErr error      // valid after done
 	waited  bool
-	stderr  *headTail // of Output
+	end     func(error) // of the step that it is, for the tracer; nil: not begun
+	stderr  *headTail   // of Output
 }
 
 // Command returns a command to run in the box. Nothing happens before Start,
@@ -153,6 +154,22 @@ func (c *Cmd) copy() {
 	c.exit, c.copyErr = c.proc.Copy(c.Stdout, c.Stderr)
 	c.closePipes()
 	_ = c.proc.Close()
+	if c.end != nil {
+		c.end(c.outcome())
+	}
+}
+
+// outcome is how the stream ended, for the tracer: without asking the box.
+func (c *Cmd) outcome() error {
+	switch x := c.exit; {
+	case c.copyErr != nil && c.ctx.Err() != nil:
+		return context.Cause(c.ctx)
+	case c.copyErr != nil:
+		return c.copyErr
+	case x.Code != 0 || x.Cause != guest.Exited:
+		return &ExitError{Code: x.Code, Signal: x.Signal, Cause: Cause(x.Cause)}
+	}
+	return nil
 }
 
 func (c *Cmd) closePipes() {
@@ -319,6 +336,9 @@ func closed(c <-chan struct{}) bool {
 func (c *Cmd) Detach() error {
 	if c.proc == nil {
 		return errors.New("boxlite: command not started")
+	}
+	if c.end != nil {
+		c.end(nil) // the tracer learns no more of it
 	}
 	_ = c.proc.Close() // closed already, if the command has ended meanwhile
 	<-c.done

@@ -29,6 +29,7 @@ type local struct {
 	engine string
 	helper string
 	log    *slog.Logger
+	trace  Tracer // nil: nobody is told
 	store  *store.Store
 	image  *image.Store
 
@@ -41,7 +42,7 @@ type local struct {
 }
 
 func openLocal(ctx context.Context, c Config) (*local, error) {
-	r := &local{log: c.Logger, shims: map[string]*shim.Process{}, starting: map[string]chan struct{}{}}
+	r := &local{log: c.Logger, trace: c.Trace, shims: map[string]*shim.Process{}, starting: map[string]chan struct{}{}}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -202,7 +203,9 @@ func (r *local) Create(ctx context.Context, o BoxOptions) (*Box, error) {
 	return b.handle(), nil
 }
 
-func (r *local) create(ctx context.Context, o BoxOptions) (*localBox, error) {
+func (r *local) create(ctx context.Context, o BoxOptions) (_ *localBox, err error) {
+	ctx, end := r.trace.step(ctx, "box.create", slog.String("image", o.Image))
+	defer func() { end(err) }()
 	if err := r.open(); err != nil {
 		return nil, err
 	}

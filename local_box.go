@@ -167,7 +167,9 @@ func (b *localBox) Stop(ctx context.Context) error {
 	if d, ok := ctx.Deadline(); ok {
 		grace = min(grace, max(0, time.Until(d)/2))
 	}
+	ctx, end := b.step(ctx, "box.stop")
 	err := b.stop(ctx, shim.StopOptions{Grace: grace})
+	end(err)
 	if err == nil {
 		b.rt.log.Info("box stopped", slog.String("box", b.id))
 	}
@@ -222,7 +224,9 @@ func (b *localBox) reap(ctx context.Context) error {
 }
 
 func (b *localBox) Remove(ctx context.Context, o RemoveOptions) error {
+	ctx, end := b.step(ctx, "box.remove")
 	err := b.remove(ctx, o)
+	end(err)
 	if err == nil {
 		b.rt.log.Info("box removed", slog.String("box", b.id))
 	}
@@ -280,7 +284,12 @@ func (b *localBox) removeRow(ctx context.Context) error {
 	return err
 }
 
-func (b *localBox) Sync(ctx context.Context) error { return b.fail("sync", b.shim().Sync(ctx)) }
+func (b *localBox) Sync(ctx context.Context) error {
+	ctx, end := b.step(ctx, "box.sync")
+	err := b.shim().Sync(ctx)
+	end(err)
+	return b.fail("sync", err)
+}
 
 func (b *localBox) Stats(ctx context.Context) (Stats, error) {
 	st, traffic, err := b.shim().Stats(ctx)

@@ -14,8 +14,22 @@ import (
 
 // start starts what c says.
 func (b *localBox) start(c *Cmd) (process, error) {
-	var p *guest.Process
-	var err error
+	name := "exec"
+	if c.attach != "" {
+		name = "exec.attach"
+	}
+	c.ctx, c.end = b.step(c.ctx, name)
+	_, started := b.step(c.ctx, name+".start")
+	p, err := b.begin(c)
+	started(err)
+	if err != nil {
+		c.end(err)
+		return nil, commandErr(err) // not p: a nil one is no nil interface
+	}
+	return p, nil
+}
+
+func (b *localBox) begin(c *Cmd) (p *guest.Process, err error) {
 	switch {
 	case c.main:
 		p, err = b.startMain(c)
@@ -24,10 +38,7 @@ func (b *localBox) start(c *Cmd) (process, error) {
 	default:
 		p, err = b.startCommand(c)
 	}
-	if err != nil {
-		return nil, commandErr(err) // not p: a nil one is no nil interface
-	}
-	return p, nil
+	return p, err
 }
 
 func (b *localBox) startCommand(c *Cmd) (*guest.Process, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -68,7 +69,9 @@ func one(op, name string, m *image.Image, err error) (Image, error) {
 }
 
 func (im *localImages) Pull(ctx context.Context, ref string, progress func(Progress)) (Image, error) {
+	ctx, end := im.rt.trace.step(ctx, "image.pull", slog.String("image", ref))
 	m, err := im.store.Pull(ctx, ref, pullOptions(progress))
+	end(err)
 	return one("pull", ref, m, err)
 }
 

@@ -44,6 +44,9 @@ type Config struct {
 
 	// Logger gets state changes; nil is silent.
 	Logger *slog.Logger
+
+	// Trace is told of the steps of what the runtime does; nil: nobody is.
+	Trace Tracer
 }
 
 // Runtime is where boxes and images are kept: a home directory of this host,

@@ -24,7 +24,9 @@ func (b *localBox) Start(ctx context.Context) error {
 
 // boot boots the box. In the foreground the caller runs the main command
 // itself, so that it gets all output.
-func (b *localBox) boot(ctx context.Context, foreground bool) error {
+func (b *localBox) boot(ctx context.Context, foreground bool) (err error) {
+	ctx, end := b.step(ctx, "box.start")
+	defer func() { end(err) }()
 	unlock, err := b.rt.lockStart(ctx, b.id)
 	if err != nil {
 		return err
@@ -94,7 +96,7 @@ func (b *localBox) spawn(ctx context.Context, foreground bool) error {
 		}
 		spec.Main = &main
 	}
-	p, err := shim.Spawn(ctx, b.rt.helper, spec)
+	p, err := b.spawnShim(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -102,6 +104,16 @@ func (b *localBox) spawn(ctx context.Context, foreground bool) error {
 		return err
 	}
 	return b.settleNetwork(ctx, o)
+}
+
+func (b *localBox) spawnShim(ctx context.Context, spec shim.Spec) (*shim.Process, error) {
+	ctx, end := b.step(ctx, "shim.spawn")
+	p, err := shim.Spawn(ctx, b.rt.helper, spec)
+	if err == nil {
+		b.booted(ctx, p)
+	}
+	end(err)
+	return p, err
 }
 
 func (b *localBox) spec(img *image.Image) shim.Spec {
@@ -132,7 +144,9 @@ func (b *localBox) spec(img *image.Image) shim.Spec {
 
 // ensureImage gets the image of the box. A box stays with the one it was first
 // started from, whatever its tag says later.
-func (b *localBox) ensureImage(ctx context.Context, row store.Box) (*image.Image, error) {
+func (b *localBox) ensureImage(ctx context.Context, row store.Box) (_ *image.Image, err error) {
+	ctx, end := b.step(ctx, "image.ensure")
+	defer func() { end(err) }()
 	if row.Image != "" {
 		img, err := b.rt.image.Image(ctx, row.Image)
 		if errors.Is(err, image.ErrNotFound) {

@@ -53,6 +53,8 @@ type owner struct {
 	calls   sync.WaitGroup // requests being answered
 	follows sync.WaitGroup // goroutines that follow the main command
 
+	bootBegin, bootEnd time.Time // of the machine; for the starter
+
 	mu       sync.Mutex
 	run      Run
 	followed bool   // the main command has been started
@@ -128,7 +130,7 @@ func serve(engines []engine.Engine, spec Spec, status, life *os.File) error {
 	if err := o.boot(ctx); err != nil {
 		return o.unbegin(err)
 	}
-	say(status, reply{})
+	say(status, reply{BootBegin: o.bootBegin, BootEnd: o.bootEnd})
 	go o.watchAgent(ctx) // end with the box
 	go o.keepSaved(ctx)
 	// Most of what the start took is never used again. It is given back when
@@ -230,9 +232,11 @@ func (o *owner) boot(ctx context.Context) (err error) {
 	if err := o.openNetwork(); err != nil {
 		return err
 	}
+	o.bootBegin = time.Now()
 	if o.machine, err = o.eng.Start(ctx, o.spec.Machine); err != nil {
 		return err
 	}
+	o.bootEnd = time.Now()
 	o.guest = guest.NewClient(o.machine.Dial)
 	go func() { // ends with the machine
 		<-o.machine.Done()

@@ -30,10 +30,14 @@ const (
 type Process struct {
 	PID      int
 	Attached bool // the box ends with Close
-	life     *os.File
-	once     sync.Once
-	done     chan struct{}
-	last     Run // written before done is closed
+	// When the engine began to start the machine, and when it had. Zero if
+	// the helper does not tell.
+	BootBegin, BootEnd time.Time
+
+	life *os.File
+	once sync.Once
+	done chan struct{}
+	last Run // written before done is closed
 }
 
 // Close lets go of the box: an attached one ends, a detached one goes on. It
@@ -93,7 +97,7 @@ func Spawn(ctx context.Context, helper string, spec Spec) (*Process, error) {
 	}
 	u.Keep()
 	replies := json.NewDecoder(io.LimitReader(ours.status, maxMessage))
-	err = handshake(ctx, ours, replies, spec)
+	err = p.handshake(ctx, ours, replies, spec)
 	ours.spec.Close()
 	go p.wait(cmd, replies, ours.status) // ends with the shim
 	if err != nil {
@@ -158,7 +162,7 @@ func pipes(u *undo.Stack) (theirs []*os.File, ours ends, err error) {
 }
 
 // handshake sends the spec and waits for the shim's word.
-func handshake(ctx context.Context, ours ends, replies *json.Decoder, spec Spec) error {
+func (p *Process) handshake(ctx context.Context, ours ends, replies *json.Decoder, spec Spec) error {
 	stop := context.AfterFunc(ctx, func() {
 		ours.spec.SetDeadline(time.Unix(1, 0))
 		ours.status.SetDeadline(time.Unix(1, 0))
@@ -171,6 +175,7 @@ func handshake(ctx context.Context, ours ends, replies *json.Decoder, spec Spec)
 		if err == nil && r.Fault != nil {
 			return r.Fault
 		}
+		p.BootBegin, p.BootEnd = r.BootBegin, r.BootEnd
 	}
 	switch {
 	case ctx.Err() != nil:

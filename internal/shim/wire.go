@@ -49,6 +49,11 @@ type reply struct {
 	Run   *Run          `json:"run,omitempty"`
 	Stats *engine.Stats `json:"stats,omitempty"`
 	Net   *NetworkStats `json:"net,omitempty"` // nil: the box has no network
+
+	// When the engine began to start the machine, and when it had: with the
+	// first word to the starter.
+	BootBegin time.Time `json:"boot_begin,omitzero"`
+	BootEnd   time.Time `json:"boot_end,omitzero"`
 }
 
 // Kind names what went wrong in a shim, over the wire.
