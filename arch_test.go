@@ -74,8 +74,9 @@ var layers = map[string]layer{
 		ours:    "boxlite egress internal/httpapi internal/rest",
 		outside: "github.com/coder/websocket github.com/prometheus/client_golang",
 	},
+	"internal/telemetry": {ours: "boxlite", outside: "go.opentelemetry.io/otel"},
 	"cmd/boxlite": {
-		ours:    "boxlite egress gvisor internal/httpapi internal/restapi",
+		ours:    "boxlite egress gvisor internal/httpapi internal/restapi internal/telemetry",
 		outside: "github.com/spf13 go.yaml.in/yaml golang.org/x/sys golang.org/x/term",
 	},
 	"cmd/boxlite-agent": {ours: "internal/agent internal/guest"},

@@ -15,6 +15,7 @@ import (
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
 	"github.com/boxlite-go/boxlite/internal/restapi"
+	"github.com/boxlite-go/boxlite/internal/telemetry"
 	"github.com/spf13/cobra"
 )
 
@@ -46,6 +47,9 @@ it: on 127.0.0.1:8100, or on a unix socket that only this user may use.
 SIGINT and SIGTERM end it in order: requests under way finish, then boxes that
 are not detached are stopped and their files saved. SIGHUP reads the file of
 keys again. The log goes to standard error.
+
+Traces go where OTEL_EXPORTER_OTLP_ENDPOINT says, and the other variables of
+OpenTelemetry; without it there are none.
 
 A key is wanted on TCP as soon as there is one. Each line of the file of keys
 is NAME KEY [SCOPE,SCOPE...].
@@ -152,6 +156,12 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 		return errors.Join(err, closeAll(ls))
 	}
 	cfg.Logger = log
+	tracing, closeTracing, err := openTracing(ctx, log)
+	if err != nil {
+		return errors.Join(err, closeAll(ls))
+	}
+	defer closeTracing()
+	cfg.Trace = tracing.Step
 	rt, err := boxlite.Open(ctx, cfg)
 	if err != nil {
 		return errors.Join(err, closeAll(ls))
@@ -159,7 +169,8 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 	defer func() { err = errors.Join(err, rt.Close()) }()
 	srv := restapi.New(restapi.Config{
 		Runtime: rt, Keys: keys, Limits: f.limits, PathPrefix: f.prefix, Logger: log, Private: f.untilEOF,
-		Host: restapi.HostPolicy{Dirs: f.hostDirs, ReducedIsolation: f.reduced},
+		Tracing: tracing,
+		Host:    restapi.HostPolicy{Dirs: f.hostDirs, ReducedIsolation: f.reduced},
 	})
 	defer srv.Close()
 	defer a.signals.divert(serverSignals(cancel, load, log, f.untilEOF))()
@@ -168,6 +179,29 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 		go a.endAtEOF(cancel, log) // ends with standard input, or with the process
 	}
 	return httpapi.Serve(ctx, srv, ls, f.shutdown, log, srv.Drain)
+}
+
+// lastSpans is how long the server waits at its end for a collector to take
+// what is left. Losing it harms nobody.
+const lastSpans = 5 * time.Second
+
+// openTracing begins to send spans, if the environment says where to.
+func openTracing(ctx context.Context, log *slog.Logger) (t restapi.Tracing, done func(), err error) {
+	cfg, on, err := telemetry.FromEnv(os.Getenv)
+	if err != nil || !on {
+		return t, func() {}, err
+	}
+	tracing, err := telemetry.Open(ctx, cfg, log)
+	if err != nil {
+		return t, nil, err
+	}
+	return restapi.Tracing{Request: tracing.Request, Step: tracing.Step}, func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSpans)
+		defer cancel()
+		if err := tracing.Close(ctx); err != nil {
+			log.Warn("the last spans are lost", slog.Any("err", err))
+		}
+	}, nil
 }
 
 func (f *serveFlags) listen(cmd *cobra.Command, keys *httpapi.Keys, log *slog.Logger) httpapi.ListenConfig {

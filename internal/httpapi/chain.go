@@ -27,6 +27,10 @@ type Config struct {
 	Logger *slog.Logger // for the access log; nil is silent
 	// Observe, if set, is told of each request when it has been answered.
 	Observe func(pattern string, status int, d time.Duration)
+	// Trace, if set, is told of each request that needs a key, before it is
+	// handled. It returns the context for the handler, and what is told how
+	// the request was answered.
+	Trace func(r *http.Request, route, id string) (ctx context.Context, end func(status int, err error))
 	// Draining, if set, refuses requests that begin something new.
 	Draining func() bool
 }
@@ -65,6 +69,11 @@ func (h *handler) route(r Route) http.HandlerFunc {
 			WriteError(w, req, Forbidden.Errorf("the key %q lacks the scope %s", who.Name, r.Scope))
 			return
 		}
+		if h.Trace != nil && !r.Open {
+			f := factsOf(req.Context())
+			ctx, end := h.Trace(req, r.Pattern, f.id)
+			req, f.end = req.WithContext(ctx), end
+		}
 		if err := r.Handle(w, req); err != nil {
 			WriteError(w, req, err)
 		}
@@ -76,6 +85,15 @@ type facts struct {
 	id  string
 	who Principal
 	err *Error
+	end func(status int, err error) // of its span; nil: none
+}
+
+// cause is why the request failed, or nil.
+func (f *facts) cause() error {
+	if f.err == nil {
+		return nil
+	}
+	return f.err
 }
 
 type factsKey struct{}
@@ -233,6 +251,9 @@ func (h *handler) done(rec *recorder, r *http.Request, f *facts, d time.Duration
 	h.Logger.Info("request", attrs...)
 	if h.Observe != nil {
 		h.Observe(r.Pattern, rec.status, d)
+	}
+	if f.end != nil {
+		f.end(rec.status, f.cause())
 	}
 	if rec.aborted {
 		panic(http.ErrAbortHandler) // net/http cuts the connection, so that nobody takes the answer for whole

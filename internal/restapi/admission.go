@@ -77,6 +77,7 @@ const (
 type admission struct {
 	limits Limits
 	rt     *boxlite.Runtime
+	trace  Tracing
 	slots  chan struct{} // starts under way; its waiters are served in order
 	execs  chan struct{}
 
@@ -87,10 +88,10 @@ type admission struct {
 	mine    map[string]bool  // started by this server
 }
 
-func newAdmission(l Limits, rt *boxlite.Runtime) *admission {
+func newAdmission(l Limits, rt *boxlite.Runtime, t Tracing) *admission {
 	l = l.withDefaults()
 	return &admission{
-		limits: l, rt: rt, slots: make(chan struct{}, l.Starts), execs: make(chan struct{}, l.Executions),
+		limits: l, rt: rt, trace: t, slots: make(chan struct{}, l.Starts), execs: make(chan struct{}, l.Executions),
 		running: map[string]int64{}, mine: map[string]bool{},
 	}
 }
@@ -157,7 +158,10 @@ func (a *admission) start(ctx context.Context, b *boxlite.Box) (release func(sta
 	if err != nil || info.State == boxlite.StateRunning {
 		return nil, err
 	}
-	if err := a.turn(ctx); err != nil {
+	end := a.trace.step(ctx, "admission.turn", b.ID())
+	err = a.turn(ctx)
+	end(err)
+	if err != nil {
 		return nil, err
 	}
 	if info, err = b.Info(ctx); err != nil || info.State == boxlite.StateRunning {

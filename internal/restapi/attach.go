@@ -1,6 +1,7 @@
 package restapi
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 
@@ -104,7 +105,7 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request, b *boxlite.
 	}
 	x.enter(k)
 	defer x.leave(k)
-	f, err := s.stream(b, k)
+	f, err := s.stream(r.Context(), b, k)
 	if err != nil {
 		return err
 	}
@@ -121,12 +122,12 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request, b *boxlite.
 
 // stream finds or opens the stream that a socket follows. It is nil for an
 // execution that is known to have ended and whose box keeps no output of it.
-func (s *Server) stream(b *boxlite.Box, k *socket) (*follower, error) {
+func (s *Server) stream(ctx context.Context, b *boxlite.Box, k *socket) (*follower, error) {
 	x := k.x
 	if f := x.unpark(k); f != nil {
 		return f, nil
 	}
-	f := s.sessions.follower(b)
+	f := s.sessions.follower(ctx, b)
 	from := k.wish.from
 	from.Gap = f.gap
 	if err := f.start(b.Attach(f.ctx, x.id, from), k.wish.write); err != nil {

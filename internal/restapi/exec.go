@@ -65,7 +65,7 @@ func (s *Server) run(ctx context.Context, b *boxlite.Box, req *rest.Exec, timeou
 	if err := s.ready(ctx, b); err != nil {
 		return "", err
 	}
-	f := s.sessions.follower(b)
+	f := s.sessions.follower(ctx, b)
 	cmd := b.Command(f.ctx, req.Command, req.Args...)
 	cmd.Env, cmd.Dir, cmd.User, cmd.Timeout, cmd.Security = req.Env, req.WorkingDir, req.User, timeout, limits
 	if req.TTY {

@@ -3,6 +3,7 @@ package restapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -44,8 +45,8 @@ type exit struct {
 	reason string
 }
 
-// errLetGo ends a stream that nobody follows any more.
-var errLetGo = errors.New("nobody follows the command any more")
+// errLetGo ends a stream that nobody follows any more: nothing failed.
+var errLetGo = fmt.Errorf("nobody follows the command any more: %w", context.Canceled)
 
 // hold is how long a command waits for a client to come, or to come back,
 // before its output may pass by: long enough for a reconnect, short enough

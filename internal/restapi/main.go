@@ -29,7 +29,7 @@ func (s *Server) runMain(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	f := s.sessions.follower(b)
+	f := s.sessions.follower(r.Context(), b)
 	cmd := b.Main(f.ctx)
 	cmd.Timeout = timeout
 	if req.Cols > 0 && req.Rows > 0 {

@@ -37,6 +37,10 @@ type Config struct {
 	// "default".
 	PathPrefix string
 
+	// Tracing, if set, gets the spans of requests and of what the server does
+	// for them. That of the runtime is set where it is opened.
+	Tracing Tracing
+
 	// Logger gets the access log and what goes wrong; nil is silent.
 	Logger *slog.Logger
 }
@@ -46,6 +50,21 @@ type Config struct {
 type HostPolicy struct {
 	Dirs             []string // host directories that may be mounted, with what is below
 	ReducedIsolation bool     // boxes may run without namespaces of their own
+}
+
+// Tracing is told of requests and of steps. The zero value is told nothing.
+type Tracing struct {
+	Request func(r *http.Request, route, id string) (ctx context.Context, end func(status int, err error))
+	Step    boxlite.Tracer
+}
+
+// step tells of something that the server does itself.
+func (t Tracing) step(ctx context.Context, name, box string) (end func(error)) {
+	if t.Step == nil {
+		return func(error) {}
+	}
+	_, done := t.Step(ctx, name, time.Now(), slog.String("box", box))
+	return func(err error) { done(time.Now(), err) }
 }
 
 // Server serves the REST dialect. Close must be called.
@@ -83,7 +102,7 @@ func New(cfg Config) *Server {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.metrics = newMetrics()
-	s.admission = newAdmission(cfg.Limits, s.rt)
+	s.admission = newAdmission(cfg.Limits, s.rt, cfg.Tracing)
 	s.sessions = newSessions(s)
 	s.replies = newReplies()
 	s.life = newLifecycle(s)
@@ -96,6 +115,7 @@ func New(cfg Config) *Server {
 		Keys:     cfg.Keys,
 		Logger:   cfg.Logger,
 		Observe:  s.metrics.observe,
+		Trace:    cfg.Tracing.Request,
 		Draining: s.draining.Load,
 	})
 	s.wg.Go(s.tick) // ends with Close

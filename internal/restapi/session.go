@@ -46,7 +46,26 @@ const maxSessions = 8192
 // use: for a client that lost its connection at the wrong moment.
 const keepEnded = 5 * time.Minute
 
-func (ss *sessions) follower(b *boxlite.Box) *follower { return newFollower(ss.s.ctx, b) }
+// follower makes a stream for a request. It outlives the request, and ends with
+// the server.
+func (ss *sessions) follower(ctx context.Context, b *boxlite.Box) *follower {
+	return newFollower(outliving{ss.s.ctx, context.WithoutCancel(ctx)}, b)
+}
+
+// outliving is a context with the end of one, and the values of a request: what
+// it began stays in its trace.
+type outliving struct {
+	context.Context //nolint:containedctx // it is one
+
+	request context.Context //nolint:containedctx // without its end
+}
+
+func (o outliving) Value(key any) any {
+	if v := o.request.Value(key); v != nil {
+		return v
+	}
+	return o.Context.Value(key)
+}
 
 // add makes the session of a command that was started, with its stream waiting
 // for a client.

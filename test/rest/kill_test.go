@@ -23,6 +23,8 @@ type process struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	url string
+
+	header map[string]string // of each request to come, besides the key
 }
 
 func startProcess(t *testing.T, home string, args ...string) *process {
@@ -58,6 +60,9 @@ func (p *process) call(method, path, body string, status int, v any) {
 		p.t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+apiKey)
+	for k, v := range p.header {
+		r.Header.Set(k, v)
+	}
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		p.t.Fatal(err)

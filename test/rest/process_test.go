@@ -119,12 +119,18 @@ func TestServeOnSocket(t *testing.T) {
 	}
 }
 
+// refusal starts a server that must not start, and looks for what it says.
+func refusal(t *testing.T, want string, args ...string) {
+	t.Helper()
+	args = append([]string{"serve", "--home", t.TempDir()}, args...)
+	out, err := exec.CommandContext(t.Context(), boxtest.CLI(t), args...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("%v: got %v: %s; want a refusal with %q", args, err, out, want)
+	}
+}
+
 // TestServeRefusesWide: without a key the server does not listen to a network,
 // and says what to do.
 func TestServeRefusesWide(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), boxtest.CLI(t), "serve", "--host", "0.0.0.0", "--port", "0", "--home", t.TempDir())
-	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "set an API key") {
-		t.Errorf("got %v: %s", err, out)
-	}
+	refusal(t, "set an API key", "--host", "0.0.0.0", "--port", "0")
 }
