@@ -180,8 +180,9 @@ class Link:
     async def _step(self, timeout: float | None) -> None:
         """Takes what has come, or waits for more."""
         try:
-            ws = self._ws or await self._attach()
+            ws = self._ws
             if ws is None:
+                await self._attach()
                 return
             moved = False
             while (message := ws.poll()) is not None:
@@ -239,9 +240,9 @@ class Link:
         for spool in self.out.values():
             spool.ended = True
 
-    async def _attach(self) -> WebSocket | None:
-        """Follows the command from where we are. None when that cannot be, and
-        then it is known how it ended or what is wrong."""
+    async def _attach(self) -> None:
+        """Follows the command from where we are. Where that cannot be it is
+        known afterwards how it ended, or what is wrong."""
         query = {
             f"std{name}_offset": str(self.out[n].received)
             for n, name in ((STDOUT, "out"), (STDERR, "err"))
@@ -251,7 +252,6 @@ class Link:
             query["stdin"] = "0"
         try:
             self._ws = await self._api.socket(self.path + "/attach", query, ExecutionError.prefix)
-            return self._ws
         except InvalidStateError as e:
             if self.read_only or "attached" not in str(e):
                 await self._ask(e)
@@ -260,7 +260,6 @@ class Link:
             await self._lost(e)
         except BoxliteError as e:
             await self._ask(e)
-        return None
 
     async def _lost(self, cause: Exception | None) -> None:
         """Gets over a line that broke, for a while."""
