@@ -63,12 +63,14 @@ func (a *Agent) trust(t *guest.Trust) error {
 	return nil
 }
 
-// writeBundle writes to what name stands for: many images link one bundle to
-// another.
+// writeBundle writes to the file that name stands for: many images link one bundle
+// to another. A link to anything else, such as /dev/null, is replaced itself.
 func (a *Agent) writeBundle(name string, text []byte) error {
 	path := a.path(name)
 	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+		if st, err := os.Lstat(real); err == nil && st.Mode().IsRegular() {
+			path = real
+		}
 	}
 	return replaceFile(path, text)
 }

@@ -107,6 +107,26 @@ func TestTrustMakesABundle(t *testing.T) {
 	}
 }
 
+// TestTrustLeavesDevicesAlone has a bundle that is a link to what is no file.
+func TestTrustLeavesDevicesAlone(t *testing.T) {
+	root, c := box(t)
+	put(t, filepath.Join(root, "/etc/ssl/x"), "")
+	device, linked := filepath.Join(root, "device"), filepath.Join(root, "/etc/ssl/cert.pem")
+	if err := unix.Mkfifo(device, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../../device", linked); err != nil {
+		t.Fatal(err)
+	}
+	trust(t, c, authority("ours"), nil)
+	if st, err := os.Lstat(device); err != nil || st.Mode().Type() != os.ModeNamedPipe {
+		t.Errorf("what the bundle was a link to: got %v, %v, want it as it was", st.Mode(), err)
+	}
+	if got := text(t, linked); !strings.Contains(got, "ours") {
+		t.Errorf("bundle: got %q, want the authority", got)
+	}
+}
+
 // TestTrustDoesNotWait has a pipe and a directory where bundles should be.
 func TestTrustDoesNotWait(t *testing.T) {
 	root, c := box(t)
