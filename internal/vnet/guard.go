@@ -18,6 +18,10 @@ import (
 // servers allow for the head of a request.
 const headTimeout = 30 * time.Second
 
+// alertTimeout is how long a client may take to read why it is refused, as package
+// tls has it.
+const alertTimeout = 5 * time.Second
+
 // gateConfig is what a gate needs of its network.
 type gateConfig struct {
 	policy  func() *egress.Policy
@@ -310,12 +314,13 @@ func (w *guarded) pass(head []byte) {
 func (w *guarded) refuse(o opening, v egress.Verdict) {
 	w.note(w.event(egress.KindFlow, o.name, v))
 	if o.kind == tlsHello {
+		w.taken.Store(true)
+		w.server.Reset()
+		w.client.SetWriteDeadline(time.Now().Add(alertTimeout))
 		// A fatal alert, access_denied: "a valid certificate or PSK was
 		// received, but when access control was applied, the sender decided
 		// not to proceed with negotiation" (RFC 8446).
 		_, _ = w.client.Write([]byte{0x15, 3, 3, 0, 2, 2, 49})
-		w.taken.Store(true)
-		w.server.Reset()
 		return // guard closes the client's side in order
 	}
 	w.reset()

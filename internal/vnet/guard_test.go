@@ -300,3 +300,36 @@ func TestSilence(t *testing.T) {
 		})
 	}
 }
+
+// TestRefusedClientThatDoesNotRead promises that a refusal is not put off by who does
+// not take what the server has said before, nor why it is refused.
+func TestRefusedClientThatDoesNotRead(t *testing.T) {
+	said := hello(t, "other.test")
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateTest(t, policy(egress.AllowList, "allowed.test"))
+		box, client := net.Pipe()
+		server, far := net.Pipe()
+		ended := make(chan error, 1)
+		go func() {
+			_, err := far.Write(make([]byte, chunk+1))
+			ended <- err
+		}()
+		f := egress.Flow{Proto: egress.TCP, Dst: netip.AddrPortFrom(public, 8883), Names: g.names}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			g.guard(t.Context(), f, pipe{client}, func(context.Context) (conn, error) { return pipe{server}, nil })
+		}()
+		if _, err := box.Write(said); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		g.wantRefusal(egress.KindFlow, egress.ReasonName)
+		if err := <-ended; err == nil {
+			t.Error("the server was heard to its end")
+		}
+		<-over
+		far.Close()
+		box.Close()
+	})
+}

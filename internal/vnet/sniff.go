@@ -223,15 +223,19 @@ func sniffHTTP(b []byte) kind {
 	b = bytes.TrimLeft(b, "\r\n") // servers skip empty lines in front of a request
 	line, _, whole := bytes.Cut(b, []byte("\n"))
 	line = bytes.TrimSuffix(line, []byte("\r"))
+	not := other
+	if isMethod(leadingWord(line)) {
+		not = hostile // some server may read it
+	}
 	for _, c := range line {
 		if c < ' ' && c != '\t' || c == 0x7f {
-			return other
+			return not
 		}
 	}
 	fields := strings.Fields(string(line))
 	switch n := len(fields); {
 	case n > 0 && !isToken(fields[0]):
-		return other
+		return not
 	case !whole && len(line) < maxLine:
 		return unfinished
 	case !whole:
@@ -242,6 +246,15 @@ func sniffHTTP(b []byte) kind {
 		return httpLine
 	}
 	return other
+}
+
+// leadingWord returns the letters that b begins with.
+func leadingWord(b []byte) string {
+	letter := func(c rune) bool { return 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' }
+	if i := bytes.IndexFunc(b, func(c rune) bool { return !letter(c) }); i >= 0 {
+		b = b[:i]
+	}
+	return string(b)
 }
 
 func hasVersion(s string) bool { return len(s) >= 4 && strings.EqualFold(s[:4], "HTTP") }

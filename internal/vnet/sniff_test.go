@@ -36,6 +36,11 @@ func TestSniffHTTP(t *testing.T) {
 		{"GE", unfinished},
 		{"\r\n", unfinished},
 		{strings.Repeat("\r\n", maxHeld/2), hostile},
+		{"GET /\x01 HTTP/1.1\r\n", hostile},
+		{"get\x0b/ HTTP/1.1\r\n", hostile},
+		{"GET\xa0/\xa0HTTP/1.1\r\n", hostile}, // a space of Latin-1
+		{"\r\nPOST\x00", hostile},
+		{"GETS /\x01", other},
 		{"EHLO box\r\n", other},
 		{"SSH-2.0-OpenSSH_9.2\r\n", other},
 		{"OPTIONS rtsp://camera/ RTSP/1.0\r\n", other},
