@@ -1,6 +1,7 @@
 package vnet
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -219,6 +220,9 @@ func (w *guarded) run(ctx context.Context) egress.Verdict {
 			w.refuse(o, v)
 		}
 	default:
+		if o.kind == httpLine { // nothing else of it is read
+			w.noteMisplaced("", nil, func(text string) bool { return bytes.Contains(head, []byte(text)) })
+		}
 		w.pass(head)
 	}
 	<-w.early

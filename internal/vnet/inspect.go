@@ -75,7 +75,7 @@ func distrusts(err error) bool {
 // fill puts the secrets into a request. If it cannot go on, it says why.
 func (c *call) fill(r *http.Request) (status int, why string) {
 	c.upgrade = strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
-	c.noteMisplaced(r.Header)
+	c.noteMisplaced(c.host, c.secrets, func(text string) bool { return inHeader(r.Header, text) })
 	if len(c.secrets) == 0 {
 		return 0, ""
 	}
@@ -93,14 +93,14 @@ func (c *call) fill(r *http.Request) (status int, why string) {
 
 // noteMisplaced records placeholders that stay as they are, since their secret is
 // for other hosts, or the connection is not encrypted.
-func (c *call) noteMisplaced(h http.Header) {
-	for i := range c.gate.secrets {
-		s := &c.gate.secrets[i]
-		if slices.Contains(c.secrets, s) || !inHeader(h, s.Placeholder) {
+func (w *guarded) noteMisplaced(host string, filled []*secret, has func(placeholder string) bool) {
+	for i := range w.gate.secrets {
+		s := &w.gate.secrets[i]
+		if slices.Contains(filled, s) || !has(s.Placeholder) {
 			continue
 		}
 		v := egress.Verdict{Action: egress.Deny, Rule: "secret " + s.Name, Reason: egress.ReasonSecret}
-		c.note(c.event(egress.KindSecret, c.host, v))
+		w.note(w.event(egress.KindSecret, host, v))
 	}
 }
 

@@ -119,6 +119,13 @@ func TestSecretStays(t *testing.T) {
 		ask(t, g, nil, "http://api.test/")
 		g.wantRefusal(egress.KindSecret, egress.ReasonSecret)
 	})
+	t.Run("plain HTTP where all is allowed", func(t *testing.T) {
+		g := newSecretTest(t, echo)
+		g.policy.Store(&egress.Policy{})
+		g.httpServer(echo)
+		ask(t, g, nil, "http://api.test/")
+		g.wantRefusal(egress.KindSecret, egress.ReasonSecret)
+	})
 	t.Run("another host", func(t *testing.T) {
 		g := newSecretTest(t, echo)
 		g.names = []string{"api.test", "other.test"}
