@@ -49,7 +49,7 @@ var layers = map[string]layer{
 		outside: "github.com/google/go-containerregistry github.com/klauspost/compress golang.org/x/sys",
 	},
 	"internal/vnet": {
-		ours:    "egress internal/hostos internal/undo",
+		ours:    "egress internal/undo",
 		outside: "golang.org/x/net/dns/dnsmessage golang.org/x/sys gvisor.dev/gvisor/pkg",
 	},
 	"gvisor": {
