@@ -42,12 +42,12 @@ class Spool:
 
     def __init__(self) -> None:
         self.received = 0  # bytes that have come, or are known to be lost
-        self.ended = False
-        self._parts: deque[bytes] = deque()
-        self._memory = 0
+        # In their order: output in memory, _Stored for output in the file, and
+        # _Lost for what is missing.
+        self._parts: deque[bytes | _Stored | _Lost] = deque()
+        self._memory = self._stored = 0
         self._fd = -1
-        self._from = self._to = 0  # what of the file is still to be read
-        self._lost = 0
+        self._end = 0  # of the file
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -56,54 +56,85 @@ class Spool:
     def put(self, data: bytes) -> None:
         """Keeps output."""
         self.received += len(data)
-        if self._to == self._from and self._memory + len(data) <= _IN_MEMORY and not self._lost:
+        if self._memory + len(data) <= _IN_MEMORY:
             self._parts.append(data)
             self._memory += len(data)
-            return
-        if self._lost or self._to - self._from + self._memory + len(data) > _KEPT:
-            self._lost += len(data)
-            return
-        if self._fd < 0:
-            import tempfile  # takes long to load, and few need it
-
-            file, path = tempfile.mkstemp(prefix="boxlite-")
-            os.unlink(path)
-            self._fd = file
-        at = 0
-        while at < len(data):
-            at += os.pwrite(self._fd, data[at:], self._to + at)
-        self._to += len(data)
+        elif self._memory + self._stored + len(data) <= _KEPT:
+            self._store(data)
+        else:
+            self._lose(len(data))
 
     def gap(self, size: int) -> None:
         """Notes that output is lost that the box keeps no more."""
         self.received += size
-        self._lost += size
+        if size > 0:
+            self._lose(size)
+
+    def _lose(self, size: int) -> None:
+        if self._parts and isinstance(last := self._parts[-1], _Lost):
+            last.size += size
+        else:
+            self._parts.append(_Lost(size))
+
+    def _store(self, data: bytes) -> None:
+        if self._fd < 0:
+            import tempfile  # takes long to load, and few need it
+
+            self._fd, path = tempfile.mkstemp(prefix="boxlite-")
+            os.unlink(path)
+        if not (self._parts and isinstance(last := self._parts[-1], _Stored) and last.at + last.size == self._end):
+            last = _Stored(self._end)
+            self._parts.append(last)
+        at = 0
+        while at < len(data):
+            at += os.pwrite(self._fd, data[at:], self._end + at)
+        last.size += len(data)
+        self._end += len(data)
+        self._stored += len(data)
 
     def empty(self) -> bool:
         """Whether there is nothing to take."""
-        return not self._parts and self._from == self._to and not self._lost
+        return not self._parts
 
     def take(self) -> bytes:
         """The next part; none if there is none. Raises once where output is
         missing."""
-        if self._parts:
-            data = self._parts.popleft()
-            self._memory -= len(data)
-            return data
-        if self._from < self._to:
-            data = os.pread(self._fd, min(_IN_MEMORY, self._to - self._from), self._from)
-            self._from += len(data)
-            if self._from == self._to:
-                os.ftruncate(self._fd, 0)
-                self._from = self._to = 0
-            return data
-        if self._lost:
-            lost, self._lost = self._lost, 0
-            raise fail(
-                ResourceExhaustedError,
-                f"{lost} bytes of output are lost: nobody read them while they were kept; read on for what came after",
-            )
-        return b""
+        if not self._parts:
+            return b""
+        part = self._parts[0]
+        if isinstance(part, _Stored):
+            return self._fetch(part)
+        self._parts.popleft()
+        if isinstance(part, bytes):
+            self._memory -= len(part)
+            return part
+        raise fail(
+            ResourceExhaustedError,
+            f"{part.size} bytes of output are lost: nobody read them while they were kept; read on for what came after",
+        )
+
+    def _fetch(self, part: _Stored) -> bytes:
+        data = os.pread(self._fd, min(_IN_MEMORY, part.size), part.at)
+        part.at += len(data)
+        part.size -= len(data)
+        self._stored -= len(data)
+        if not part.size:
+            self._parts.popleft()
+        if not self._stored:
+            os.ftruncate(self._fd, 0)
+            self._end = 0
+        return data
+
+
+@dataclass
+class _Stored:
+    at: int
+    size: int = 0
+
+
+@dataclass
+class _Lost:
+    size: int
 
 
 class Link:
@@ -232,13 +263,9 @@ class Link:
 
     def _finish(self, x: Exit) -> None:
         self.exit = x
-        for spool in self.out.values():
-            spool.ended = True
 
     def _fail(self, e: BoxliteError) -> None:
         self.failed = e
-        for spool in self.out.values():
-            spool.ended = True
 
     async def _attach(self) -> None:
         """Follows the command from where we are. Where that cannot be it is

@@ -1,0 +1,415 @@
+"""HTTP and WebSocket, against servers that do as the tests say."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import os
+import ssl
+import subprocess
+
+import pytest
+
+import boxlite
+from boxlite import _http
+from boxlite._api import Api, Remote, segment
+from boxlite._link import Link
+from boxlite._wire import Address, connect
+from boxlite._ws import _masked
+
+
+class Server:
+    """Answers each request on a connection with the next of some answers."""
+
+    def __init__(self, *answers: bytes, close: bool = False) -> None:
+        self.answers = list(answers)
+        self.close = close
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.ended = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                size = [int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length")]
+                self.requests.append(head + await reader.readexactly(size[0] if size else 0))
+                if not self.answers:
+                    break
+                writer.write(self.answers.pop(0))
+                await writer.drain()
+                if self.close:
+                    break
+        self.ended.set()
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(serve, tls=None):
+    """A server, and its port. Its connections have ended in the end."""
+    tasks = []
+
+    async def note(reader, writer):
+        tasks.append(asyncio.current_task())
+        await serve(reader, writer)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(note, "127.0.0.1", 0, ssl=tls) as server:
+        yield server.sockets[0].getsockname()[1]
+        await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+
+
+@contextlib.asynccontextmanager
+async def api_of(serve, **options):
+    async with serving(serve) as port:
+        api = Api(Remote(boxlite.BoxliteRestOptions(f"http://127.0.0.1:{port}")), **options)
+        yield api
+        api.close()
+
+
+def answer(body: bytes, status: str = "200 OK", more: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
+
+
+async def test_connections_are_kept():
+    server = Server(answer(b'{"a":1}'), answer(b"", "204 No Content"), answer(b'{"a":2}'))
+    async with api_of(server.serve, credential=boxlite.ApiKeyCredential("secret-key"), prefix="/acme/team/") as api:
+        assert await api.call("POST", "boxes", json={"x": "ü"}, query={"q": "a b&c"}) == {"a": 1}
+        assert await api.call("DELETE", "boxes/" + segment("a/b")) is None
+        assert await api.call("GET", "boxes/" + segment("..")) == {"a": 2}
+    assert server.connections == 1
+    assert server.requests[0].startswith(b"POST /v1/acme/team/boxes?q=a+b%26c HTTP/1.1\r\n")
+    assert b"Authorization: Bearer secret-key\r\n" in server.requests[0]
+    assert server.requests[0].endswith(b'\r\n\r\n{"x": "\\u00fc"}')
+    assert server.requests[1].startswith(b"DELETE /v1/acme/team/boxes/a%2Fb HTTP/1.1\r\n")
+    assert server.requests[2].startswith(b"GET /v1/acme/team/boxes/%2E%2E HTTP/1.1\r\n")
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_not_used():
+    server = Server(*[answer(b"{}")] * 3, close=True)
+    async with api_of(server.serve) as api:
+        for _ in range(3):
+            await api.call("POST", "x")
+            await server.ended.wait()
+            await asyncio.sleep(0)
+    assert server.connections == 3
+
+
+async def test_questions_are_asked_again_and_orders_are_not():
+    """A kept connection that ends under a request: only what changes nothing
+    may be sent twice."""
+    for method, asked in (("GET", 3), ("POST", 2)):
+        server = Server(answer(b"{}"))
+
+        async def serve(reader, writer, server=server):
+            await server.serve(reader, writer)
+            server.answers.append(answer(b"{}"))
+
+        async with api_of(serve) as api:
+            await api.call("GET", "first")
+            if method == "GET":
+                assert await api.call(method, "second") == {}
+            else:
+                with pytest.raises(boxlite.NetworkError, match="^network error: "):
+                    await api.call(method, "second")
+        assert len(server.requests) == asked
+
+
+async def test_errors_of_the_server():
+    envelope = b'{"error":{"message":"no such thing","type":"X","code":"not_found","request_id":"r1"}}'
+    server = Server(
+        answer(envelope, "404 Not Found"),
+        answer(b'{"error":{"message":"full","code":"resource_exhausted"}}', "429 Too Many", "Retry-After: 5\r\n"),
+        answer(b"<h1>Bad Gateway</h1>", "502 Bad Gateway"),
+        answer(b"no JSON"),
+    )
+    async with api_of(server.serve) as api:
+        with pytest.raises(boxlite.NotFoundError, match="^box not found: no such thing$") as e:
+            await api.call("GET", "x")
+        assert e.value.request_id == "r1"
+        with pytest.raises(boxlite.ResourceExhaustedError) as e:
+            await api.call("GET", "x")
+        assert e.value.retry_after == 5
+        with pytest.raises(boxlite.NetworkError, match=r"upstream returned HTTP 502 Bad Gateway \(no error envelope"):
+            await api.call("GET", "x")
+        with pytest.raises(boxlite.NetworkError):
+            await api.call("GET", "x")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"a\r\n4;x=y\r\n":1}\r\n0\r\nTrailer: x\r\n\r\n',
+        b'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\ncontent-length:7\n\n{"a":1}',
+        b'HTTP/1.0 200 OK\r\n\r\n{"a":1}',
+    ],
+)
+async def test_forms_of_answers(raw):
+    server = Server(raw, close=True)
+    async with api_of(server.serve) as api:
+        assert await api.call("GET", "x") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n" + b"x" * 1000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_answers_that_make_no_sense(raw):
+    server = Server(raw, close=True)
+    async with api_of(server.serve) as api:
+        with pytest.raises(boxlite.NetworkError, match="^network error: "):
+            await api.call("POST", "x")
+
+
+async def test_an_answer_that_never_ends(monkeypatch):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+        writer.close()
+
+    monkeypatch.setattr(_http.Response.read, "__defaults__", (8 << 20, None))
+    async with api_of(serve) as api:
+        with pytest.raises(boxlite.NetworkError, match="more than 8388608 bytes"):
+            await api.call("POST", "x")
+
+
+async def test_nobody_listens(tmp_path):
+    for url in ("http://127.0.0.1:9", f"unix://{tmp_path}/none.sock"):
+        with pytest.raises(boxlite.NetworkError, match="^network error: the connection to the server failed"):
+            await boxlite.Boxlite.rest(boxlite.BoxliteRestOptions(url)).list_info()
+
+
+async def test_a_cancelled_request_ends_its_connection():
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        assert await reader.read() == b""  # the end of the connection
+        writer.close()
+        ended.set()
+
+    async with api_of(serve) as api:
+        task = asyncio.ensure_future(api.call("POST", "x"))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(ended.wait(), 10)
+
+
+class Zeros:
+    """A body of so many MiB, which counts what was taken of it."""
+
+    def __init__(self, n: int) -> None:
+        self.left = self.n = n
+
+    async def read_some(self) -> bytes:
+        if not self.left:
+            return b""
+        self.left -= 1
+        return bytes(1 << 20)
+
+
+async def test_an_upload():
+    got = 0
+
+    async def serve(reader, writer):
+        nonlocal got
+        await reader.readuntil(b"\r\n\r\n")
+        while size := int(await reader.readline(), 16):
+            got += len(await reader.readexactly(size))
+            await reader.readline()
+        await reader.readline()
+        writer.write(answer(b"{}"))
+        await reader.read()
+        writer.close()
+
+    async with api_of(serve) as api:
+        async with await api.open("PUT", "files", body=Zeros(20)) as response:
+            assert await response.read() == b"{}"
+    assert got == 20 << 20
+
+
+async def test_an_upload_that_is_refused_half_way():
+    """The reason is read, though not all was sent; and no more is sent."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(100_000)
+        writer.write(answer(b'{"error":{"message":"too large","code":"payload_too_large"}}', "413 Too Large"))
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.close()
+
+    body = Zeros(2000)
+    async with api_of(serve) as api:
+        with pytest.raises(boxlite.ResourceExhaustedError, match="too large"):
+            await api.open("PUT", "files", body=body)
+    assert body.left > 1900
+
+
+async def test_tls(tmp_path):
+    key, cert = tmp_path / "key", tmp_path / "cert"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    subprocess.run([*command.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(cert, key)
+    big = os.urandom(3 << 20).hex().encode()
+    fake = Server(answer(b'"' + big + b'"'), answer(b"2"))
+    async with serving(fake.serve, theirs) as port:
+        url = f"https://localhost:{port}"
+        ours = ssl.create_default_context(cafile=str(cert))
+        api = Api(Remote(boxlite.BoxliteRestOptions(url, ssl_context=ours)))
+        assert await api.call("POST", "x", json=big.decode()) == big.decode()
+        assert await api.call("GET", "x") == 2
+        assert fake.connections == 1
+        api.close()
+        with pytest.raises(boxlite.NetworkError, match="certificate verify failed"):
+            await Api(Remote(boxlite.BoxliteRestOptions(url))).call("GET", "x")
+
+
+def frame(kind: int, payload: bytes, final: bool = True) -> bytes:
+    n = len(payload)
+    size = bytes([n]) if n < 126 else b"\x7e" + n.to_bytes(2, "big") if n < 1 << 16 else b"\x7f" + n.to_bytes(8, "big")
+    return bytes([kind | (0x80 if final else 0)]) + size + payload
+
+
+EXIT = frame(1, b'{"type":"exit","exit_code":0,"cause":"exited"}') + frame(8, b"\x03\xe8")
+
+
+class Sockets:
+    """A server that upgrades, plays its frames one after the other in small
+    pieces, and keeps what comes."""
+
+    def __init__(self, *plays: bytes, piece: int = 1 << 20) -> None:
+        self.plays = list(plays)
+        self.piece = piece
+        self.targets: list[str] = []
+        self.ended = asyncio.Event()
+        self.got = bytearray()
+
+    async def serve(self, reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.targets.append(head.split()[1])
+        key = next(h.split(": ")[1] for h in head.split("\r\n") if h.startswith("Sec-WebSocket-Key"))
+        accept = base64.b64encode(hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest())
+        writer.write(b"HTTP/1.1 101 Switching\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+        play = self.plays.pop(0)
+        with contextlib.suppress(ConnectionError):
+            for at in range(0, len(play), self.piece):
+                writer.write(play[at : at + self.piece])
+                await writer.drain()
+                await asyncio.sleep(0)
+            if play.endswith(EXIT):
+                self.got += await reader.read()
+                self.ended.set()
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def link_to(sockets):
+    async with api_of(sockets.serve) as api:
+        link = Link(api, "box", "exec", "sh")
+        yield link
+        link.hang_up()
+
+
+async def test_frames_of_all_sizes_in_pieces():
+    parts = [os.urandom(n) for n in (0, 1, 125, 126, 127, 65535, 65536, 200_000)]
+    play = b"".join(frame(2, b"\x01" + p) for p in parts)
+    play += frame(2, b"\x02first ", final=False) + frame(9, b"ping") + frame(0, b"second", final=True)
+    for piece in (977, 1 << 20):
+        sockets = Sockets(play + EXIT, piece=piece)
+        async with link_to(sockets) as link:
+            await link.until(lambda: False)
+            assert link.exit is not None and link.exit.code == 0
+            out = b""
+            while not link.out[1].empty():
+                out += link.out[1].take()
+            assert out == b"".join(parts)
+            assert link.out[2].take() == b"first second"
+        await sockets.ended.wait()
+        assert sockets.got[0] == 0x8A and sockets.got[1] == 0x84  # a masked pong of four bytes
+        assert _masked(bytes(sockets.got[6:10]), bytes(sockets.got[2:6])) == b"ping"
+
+
+async def test_a_line_that_breaks_is_made_again_where_it_was():
+    out = frame(2, b"\x01one") + frame(2, b"\x02err")
+    sockets = Sockets(out, out + frame(2, b"\x01half")[:3], frame(2, b"\x01three") + EXIT)
+    async with link_to(sockets) as link:
+        await link.until(lambda: False)
+        assert link.exit is not None
+        assert b"".join(iter(link.out[1].take, b"")) == b"oneonethree"
+    assert sockets.targets == [
+        "/v1/boxes/box/executions/exec/attach",
+        "/v1/boxes/box/executions/exec/attach?stdout_offset=3&stderr_offset=3",
+        "/v1/boxes/box/executions/exec/attach?stdout_offset=6&stderr_offset=6",
+    ]
+
+
+async def test_output_that_is_lost_is_told():
+    gap = frame(1, b'{"type":"gap","stream":"stdout","from":3,"to":900}')
+    sockets = Sockets(frame(2, b"\x01one") + gap + frame(2, b"\x01two") + EXIT)
+    async with link_to(sockets) as link:
+        await link.until(lambda: False)
+        spool = link.out[1]
+        assert spool.received == 903
+        assert spool.take() == b"one"
+        with pytest.raises(boxlite.ResourceExhaustedError, match="897 bytes of output are lost"):
+            spool.take()
+        assert spool.take() == b"two"
+
+
+@pytest.mark.parametrize("bad", [b"\x82\x81abcde", b"\xf2\x01a", b"\x82\x7f" + (1 << 40).to_bytes(8, "big")])
+async def test_frames_that_make_no_sense(bad, monkeypatch):
+    monkeypatch.setattr("boxlite._link._AGAIN", (0.0,))
+    sockets = Sockets(bad, bad, bad)
+    async with link_to(sockets) as link:
+        await link.until(lambda: False)
+        assert isinstance(link.failed, boxlite.NetworkError)
+
+
+async def test_masks():
+    for n in (0, 1, 3, 4, 5, 1000):
+        data, mask = os.urandom(n), os.urandom(4)
+        assert _masked(data, mask) == bytes(b ^ mask[i % 4] for i, b in enumerate(data))
+
+
+async def test_a_queue_that_is_full(tmp_path):
+    """A unix socket whose server does not accept: that ends with the timeout."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(1)
+        streams = []
+        with pytest.raises(asyncio.TimeoutError):
+            for _ in range(20):
+                streams.append(await connect(Address(path=str(tmp_path / "s")), 0.1))
+        for s in streams:
+            s.close()
