@@ -29,7 +29,7 @@ def check_left() -> None:
     package, so the package has put its own house in order by now.
     """
     for directory in DIRECTORIES:
-        left = LEFT.since(directory / "bin" / "boxlite", directory / "home")
+        left = LEFT.since(directory)
         shutil.rmtree(directory, ignore_errors=True)
         if left:
             sys.stdout.flush()
@@ -55,6 +55,10 @@ def program() -> Iterator[pathlib.Path]:
         env.setenv("BOXLITE_BINARY", str(copy))
         env.setenv("BOXLITE_HOME", str(directory / "home"))
         env.setenv("XDG_RUNTIME_DIR", str(directory))  # of the server's sockets
+        # Others who test here leave their own files in the common place.
+        (directory / "tmp").mkdir()
+        env.setenv("TMPDIR", str(directory / "tmp"))
+        env.setattr(tempfile, "tempdir", None)
         yield copy
 
 

@@ -7,7 +7,6 @@ import os
 import pathlib
 import shutil
 import subprocess
-import tempfile
 import time
 
 import pytest
@@ -101,6 +100,14 @@ def boxes(program: pathlib.Path, home: pathlib.Path) -> list[str]:
     return out.split()
 
 
+def await_no_boxes(program: pathlib.Path, home: pathlib.Path, limit: float = 60) -> None:
+    """Wait until a home has no boxes, nor anything that owns one."""
+    deadline = time.monotonic() + limit
+    while found := boxes(program, home):
+        assert time.monotonic() < deadline, f"boxes are left: {found}"
+        time.sleep(0.05)
+
+
 def run_cleanly(
     python: str | pathlib.Path, code: str, environment: dict[str, str] | None = None, limit: float = 180
 ) -> str:
@@ -132,8 +139,6 @@ class Left:
     @staticmethod
     def _look() -> set[str]:
         found = {f"mount {m}" for m in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()}
-        temp = pathlib.Path(tempfile.gettempdir())
-        found |= {f"file {p}" for p in temp.glob("boxlite*")}
         for dir, _, files in os.walk("/sys/fs/cgroup"):
             if os.path.basename(dir).startswith("boxlite-") and "cgroup.procs" in files:
                 # One with processes is in use, by who else runs boxes here.
@@ -144,14 +149,21 @@ class Left:
                     pass
         return found
 
-    def since(self, program: pathlib.Path, home: pathlib.Path, limit: float = 20) -> list[str]:
-        """Return what is more than before, once it has had time to go."""
+    def since(self, directory: pathlib.Path, limit: float = 20) -> list[str]:
+        """Return what is more than before, once it has had time to go.
+
+        The directory is that of the tests, with the program, a home and
+        temporary files.
+        """
+        program = directory / "bin" / "boxlite"
         deadline = time.monotonic() + limit
         while True:
             left = sorted(self._look() - self.before)
             left += [f"process {pid} {line}" for pid, line in processes(program).items()]
+            left += [f"file {p}" for p in (directory / "tmp").glob("boxlite*")]
+            left += [f"socket {p}" for p in (directory / "boxlite").glob("*")]
             if not left:
-                left += [f"box {id}" for id in boxes(program, home)]
+                left += [f"box {id}" for id in boxes(program, directory / "home")]
             if not left or time.monotonic() > deadline:
                 return left
             time.sleep(0.05)

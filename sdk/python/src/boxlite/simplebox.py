@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 _Self = TypeVar("_Self", bound="SimpleBox")
 
+#: Seconds that a cancelled start waits for a server's answer to know what to
+#: undo: making a box takes some milliseconds, and a round trip.
+_ANSWER = 5.0
+
 
 class MoreOptions(TypedDict, total=False):
     """What :class:`BoxOptions` takes beside what the boxes here name themselves."""
@@ -135,24 +139,39 @@ class SimpleBox:
         """Make the box, or find it, and start it. Once it runs, do nothing."""
         if self._handle is not None:
             return self
-        if self._reuse:
-            box, self._created = await self._runtime.get_or_create(self._options, name=self._name)
-        else:
-            box = await self._runtime.create(self._options, name=self._name)
-            self._created = True
+        box, created = await self._get()
         try:
             await box.start()
         except BaseException:
             # Nobody has a handle to it: what was made here must not stay.
-            if self._created:
-                await asyncio.shield(self._discard(box.id))
+            if created:
+                await asyncio.shield(self._discard(box))
             raise
-        self._handle = box
+        self._handle, self._created = box, created
         return self
 
-    async def _discard(self, id: str) -> None:
+    async def _get(self) -> tuple[Box, bool]:
+        """Make the box, or find it. One whose answer is not waited for has been
+        made all the same, so a cancelled wait takes the answer and undoes it."""
+        making = asyncio.ensure_future(self._make())
         try:
-            await self._runtime.remove(id, force=True)
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            done, _ = await asyncio.wait([making], timeout=_ANSWER)
+            if not done:
+                making.cancel()
+            elif making.exception() is None and making.result()[1]:
+                await self._discard(making.result()[0])
+            raise
+
+    async def _make(self) -> tuple[Box, bool]:
+        if self._reuse:
+            return await self._runtime.get_or_create(self._options, name=self._name)
+        return await self._runtime.create(self._options, name=self._name), True
+
+    async def _discard(self, box: Box) -> None:
+        try:
+            await box.remove(force=True)
         except BoxliteError:
             pass  # the error of the start says more
 
