@@ -3,7 +3,6 @@ package gvisor
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -48,7 +47,7 @@ func (a *agentImage) open(o Options) (*os.File, error) {
 
 // makeAgentImage returns the path of the image of the embedded agent in dir.
 func makeAgentImage(dir string) (string, error) {
-	bin, err := agentbin.Binary()
+	id, err := agentbin.ID()
 	if err != nil {
 		return "", err
 	}
@@ -57,9 +56,13 @@ func makeAgentImage(dir string) (string, error) {
 		return "", err
 	}
 	// The name changes with the content, and with how we lay it out ("1").
-	path := filepath.Join(dir, fmt.Sprintf("agent-1-%.16x.erofs", sha256.Sum256(bin)))
+	path := filepath.Join(dir, "agent-1-"+id+".erofs")
 	if fi, err := os.Lstat(path); err == nil && fi.Mode().IsRegular() {
 		return path, nil // complete: it got its name last
+	}
+	bin, err := agentbin.Binary()
+	if err != nil {
+		return "", err
 	}
 	f, err := os.CreateTemp(dir, "agent-*.tmp")
 	if err != nil {
