@@ -2,21 +2,28 @@ package hostos
 
 import (
 	"bufio"
-	"fmt"
+	"bytes"
 	"os"
-	"strings"
+	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// Text is the part of this process's memory that is a file's, unchanged and
-// not to be changed: its program. The zero value is empty.
+// Text is this process's program in memory: what is mapped of its executable,
+// unchanged and not to be changed. The zero value is empty.
 type Text struct {
 	ranges [][2]uintptr
 }
 
-// OwnText finds it. It must be called while /proc is there.
-func OwnText() Text {
+// OwnText finds it, once: the first call must be made while /proc is there.
+var OwnText = sync.OnceValue(findText)
+
+func findText() Text {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return Text{}
+	}
 	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return Text{}
@@ -26,20 +33,31 @@ func OwnText() Text {
 	var at [2]uintptr
 	var fixed bool
 	for s := bufio.NewScanner(f); s.Scan(); {
-		line := s.Text()
-		var from, to uintptr // a field's name may look like half an address
-		var perms string
-		if n, _ := fmt.Sscanf(line, "%x-%x %4s", &from, &to, &perms); n == 3 {
-			at, fixed = [2]uintptr{from, to}, !strings.Contains(perms, "w") && strings.Contains(line, " /")
+		line := s.Bytes()
+		if from, to, perms, ok := mapping(line); ok {
+			at, fixed = [2]uintptr{from, to}, !bytes.ContainsRune(perms, 'w') && bytes.HasSuffix(line, []byte(" "+self))
 			continue
 		}
 		// A mapping that was written before it was made read-only, as dynamic
 		// linkers do, has pages of its own, which no file could give back.
-		if fixed && strings.Join(strings.Fields(line), " ") == "Anonymous: 0 kB" {
+		if n, ok := bytes.CutPrefix(line, []byte("Anonymous:")); ok && fixed && string(bytes.TrimSpace(n)) == "0 kB" {
 			t.ranges = append(t.ranges, at)
 		}
 	}
 	return t
+}
+
+// mapping reads the line that begins a mapping. A field's name, which ends in a
+// colon, may look like half an address.
+func mapping(line []byte) (from, to uintptr, perms []byte, ok bool) {
+	dash, space := bytes.IndexByte(line, '-'), bytes.IndexByte(line, ' ')
+	if dash < 0 || space < dash {
+		return 0, 0, nil, false
+	}
+	first, err1 := strconv.ParseUint(string(line[:dash]), 16, 64)
+	last, err2 := strconv.ParseUint(string(line[dash+1:space]), 16, 64)
+	perms, _, ok = bytes.Cut(line[space+1:], []byte(" "))
+	return uintptr(first), uintptr(last), perms, ok && err1 == nil && err2 == nil
 }
 
 // Trim gives the pages back to the kernel, which maps them again one by one

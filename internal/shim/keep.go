@@ -39,13 +39,12 @@ func (o *owner) keepSaved(ctx context.Context) {
 	if !ok || o.spec.AutoRemove || o.spec.SaveInterval <= 0 {
 		return
 	}
-	text := hostos.OwnText()
 	var confirmed time.Time
 	var calm uint64 // activity when what the last save has woken had settled
 	for wait := o.spec.SaveInterval; pause(ctx, wait); {
 		wait = o.spec.SaveInterval
 		if !o.unsaved() && time.Since(confirmed) < confirm {
-			text.Trim() // the part of the program that this look needed
+			hostos.OwnText().Trim() // the part of the program that this look needed
 			continue
 		}
 		ran := d.Activity() != calm
@@ -58,10 +57,8 @@ func (o *owner) keepSaved(ctx context.Context) {
 		if calm = d.Activity(); err == nil && !ran {
 			o.rests(calm)
 		}
-		if !saved.Unchanged {
-			debug.FreeOSMemory()
-		}
-		text.Trim()
+		debug.FreeOSMemory() // a save takes some MB, if only to see that nothing has changed
+		hostos.OwnText().Trim()
 	}
 }
 

@@ -29,7 +29,6 @@ const (
 // asked. Between two looks the part of the program that they need is given
 // back.
 func (o *owner) watchAgent(ctx context.Context) {
-	text := hostos.OwnText()
 	var last sign
 	for missed, wait := 0, pulse; missed < maxMissed && pause(ctx, wait); {
 		if now := o.sign(); missed > 0 || now != last || now.activity == 0 {
@@ -44,7 +43,7 @@ func (o *owner) watchAgent(ctx context.Context) {
 				missed, wait = missed+1, again
 			}
 		}
-		text.Trim()
+		hostos.OwnText().Trim()
 	}
 	if ctx.Err() == nil {
 		o.end(ending{state: Failed, reason: "its agent did not answer"})
