@@ -32,6 +32,7 @@ var layers = map[string]layer{
 	"internal/engine":     {},
 	"internal/undo":       {},
 	"internal/agentbin":   {},
+	"internal/pattern":    {},
 	"internal/erofs":      {},
 	"internal/hostos":     {outside: "golang.org/x/sys"},
 	"internal/rest":       {},
@@ -45,7 +46,7 @@ var layers = map[string]layer{
 	"internal/agent": {ours: "internal/guest internal/tree internal/undo", outside: "golang.org/x/sys"},
 	"internal/store": {ours: "internal/hostos", outside: "zombiezen.com/go/sqlite"},
 	"internal/image": {
-		ours:    "internal/erofs internal/hostos internal/undo",
+		ours:    "internal/erofs internal/hostos internal/pattern internal/undo",
 		outside: "github.com/google/go-containerregistry github.com/klauspost/compress golang.org/x/sys",
 	},
 	"internal/vnet": {
@@ -53,7 +54,7 @@ var layers = map[string]layer{
 		outside: "golang.org/x/net/dns/dnsmessage golang.org/x/sys gvisor.dev/gvisor/pkg",
 	},
 	"gvisor": {
-		ours: "internal/agentbin internal/engine internal/erofs internal/guest internal/hostos internal/undo",
+		ours: "internal/agentbin internal/engine internal/erofs internal/guest internal/hostos internal/pattern internal/undo",
 		outside: "github.com/google/subcommands github.com/opencontainers/runtime-spec golang.org/x/sys gvisor.dev/gvisor " +
 			"google.golang.org/protobuf/proto",
 	},
@@ -65,18 +66,18 @@ var layers = map[string]layer{
 		outside: "golang.org/x/sys",
 	},
 	"": {
-		ours: "egress internal/engine internal/guest internal/hostos internal/image internal/rest internal/restclient " +
-			"internal/shim internal/store internal/tree internal/undo",
+		ours: "egress internal/engine internal/guest internal/hostos internal/image internal/pattern internal/rest " +
+			"internal/restclient internal/shim internal/store internal/tree internal/undo",
 		outside: "github.com/coder/websocket github.com/google/go-containerregistry golang.org/x/sys",
 	},
 	"internal/httpapi": {ours: "boxlite internal/rest"},
 	"internal/restapi": {
-		ours:    "boxlite egress internal/httpapi internal/rest",
+		ours:    "boxlite egress internal/httpapi internal/pattern internal/rest",
 		outside: "github.com/coder/websocket github.com/prometheus/client_golang",
 	},
 	"internal/telemetry": {ours: "boxlite", outside: "go.opentelemetry.io/otel"},
 	"cmd/boxlite": {
-		ours:    "boxlite egress gvisor internal/httpapi internal/restapi internal/telemetry",
+		ours:    "boxlite egress gvisor internal/httpapi internal/pattern internal/restapi internal/telemetry",
 		outside: "github.com/spf13 go.yaml.in/yaml golang.org/x/sys golang.org/x/term",
 	},
 	"cmd/boxlite-agent": {ours: "internal/agent internal/guest"},

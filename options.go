@@ -2,10 +2,10 @@ package boxlite
 
 import (
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/boxlite-go/boxlite/egress"
+	"github.com/boxlite-go/boxlite/internal/pattern"
 )
 
 // Defaults and bounds of a box. They are those the guide and its users know.
@@ -158,7 +158,7 @@ func MaximumSecurity() SecurityOptions {
 }
 
 // nameRE is what boxes and volumes may be called.
-var nameRE = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$`)
+var nameRE = pattern.New(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$`)
 
 const nameRule = "use letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 128"
 

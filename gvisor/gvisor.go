@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"regexp"
 	"runtime/debug"
 
 	"github.com/boxlite-go/boxlite/internal/engine"
+	"github.com/boxlite-go/boxlite/internal/pattern"
 	"github.com/boxlite-go/boxlite/internal/undo"
 )
 
@@ -141,7 +141,7 @@ func keptLayer(disk string, err error) error {
 	return fmt.Errorf("%w; the files of the box are left as they are in %s: put back a copy of that directory, or remove the box", err, disk)
 }
 
-var idPattern = regexp.MustCompile(`^[a-z0-9]{1,32}$`)
+var idPattern = pattern.New(`^[a-z0-9]{1,32}$`)
 
 // checkSpec refuses what would be our caller's mistake.
 func checkSpec(s engine.Spec) error {

@@ -3,10 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/boxlite-go/boxlite/internal/pattern"
 )
 
 // parseBytes reads a size: a number of units, or with b, k, m, g, t (powers of
@@ -29,7 +30,7 @@ func parseBytes(s string, unit int64) (int64, error) {
 	return int64(v * float64(unit)), nil
 }
 
-var sizeRE = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)(b|[kmgt](?:i?b)?)?$`)
+var sizeRE = pattern.New(`^([0-9]+(?:\.[0-9]+)?)(b|[kmgt](?:i?b)?)?$`)
 
 // parseSeconds reads a time: a number of seconds, or as in 90s, 15m, 2h.
 func parseSeconds(s string) (time.Duration, error) {

@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/boxlite-go/boxlite/internal/pattern"
 )
 
 // Image finds an image that is here by reference, digest, image id, or a
@@ -56,7 +57,7 @@ func (s *Store) Images(ctx context.Context) ([]*Image, error) {
 	return images, nil
 }
 
-var idRE = regexp.MustCompile(`^(?:sha256:)?([0-9a-f]{4,64})$`)
+var idRE = pattern.New(`^(?:sha256:)?([0-9a-f]{4,64})$`)
 
 // find returns the entries that ref means: one for a reference, all of an
 // image for a digest. There is at least one when the error is nil.

@@ -4,18 +4,18 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"regexp"
 	"strconv"
 	"time"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/pattern"
 	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
 // keyRE is what an id, a name or the beginning of an id looks like. All else
 // names no box, whatever it tries to be.
-var keyRE = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$`)
+var keyRE = pattern.New(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$`)
 
 // box finds the box that the path names.
 func (s *Server) box(r *http.Request) (*boxlite.Box, error) {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"regexp"
 	"slices"
 	"syscall"
 	"time"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
+	"github.com/boxlite-go/boxlite/internal/pattern"
 	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
@@ -83,7 +83,7 @@ func (s *Server) run(ctx context.Context, b *boxlite.Box, req *rest.Exec, timeou
 }
 
 // executionRE is what an id of an execution looks like.
-var executionRE = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+var executionRE = pattern.New(`^[a-zA-Z0-9_-]{1,64}$`)
 
 // session finds the execution that the path names.
 func (s *Server) session(r *http.Request) (*boxlite.Box, *session, error) {
