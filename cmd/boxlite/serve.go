@@ -39,6 +39,7 @@ type serveFlags struct {
 	untilEOF   bool
 	limits     restapi.Limits
 	uploadGiB  int64
+	reap       reapFlags
 }
 
 const serveLong = `Serve the BoxLite REST API, for programs in any language, until a signal ends
@@ -97,6 +98,7 @@ func (f *serveFlags) register(cmd *cobra.Command) {
 	fl.IntVar(&f.limits.Starts, "max-starts", 0, "boxes that start side by side, others wait (default one a processor)")
 	fl.IntVar(&f.limits.Executions, "max-executions", 0, "most commands that run (default 4096)")
 	fl.Int64Var(&f.uploadGiB, "max-upload", 0, "`GiB` of the largest upload (default 16)")
+	f.reap.register(cmd)
 }
 
 // logger is where the server logs to.
@@ -147,7 +149,12 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	ls, err := httpapi.Listen(ctx, f.listen(cmd, keys, log))
+	where := f.listen(cmd, keys, log)
+	reaping, err := f.reap.reaping(where.Addr != "")
+	if err != nil {
+		return err
+	}
+	ls, err := httpapi.Listen(ctx, where)
 	if err != nil {
 		return err
 	}
@@ -167,11 +174,9 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 		return errors.Join(err, closeAll(ls))
 	}
 	defer func() { err = errors.Join(err, rt.Close()) }()
-	srv := restapi.New(restapi.Config{
-		Runtime: rt, Keys: keys, Limits: f.limits, PathPrefix: f.prefix, Logger: log, Private: f.untilEOF,
-		Tracing: tracing,
-		Host:    restapi.HostPolicy{Dirs: f.hostDirs, ReducedIsolation: f.reduced},
-	})
+	c := f.config(rt, keys, log)
+	c.Reaping, c.Tracing = reaping, tracing
+	srv := restapi.New(c)
 	defer srv.Close()
 	defer a.signals.divert(serverSignals(cancel, load, log, f.untilEOF))()
 	a.announce(ls, f)
@@ -202,6 +207,13 @@ func openTracing(ctx context.Context, log *slog.Logger) (t restapi.Tracing, done
 			log.Warn("the last spans are lost", slog.Any("err", err))
 		}
 	}, nil
+}
+
+func (f *serveFlags) config(rt *boxlite.Runtime, keys *httpapi.Keys, log *slog.Logger) restapi.Config {
+	return restapi.Config{
+		Runtime: rt, Keys: keys, Limits: f.limits, PathPrefix: f.prefix, Logger: log, Private: f.untilEOF,
+		Host: restapi.HostPolicy{Dirs: f.hostDirs, ReducedIsolation: f.reduced},
+	}
 }
 
 func (f *serveFlags) listen(cmd *cobra.Command, keys *httpapi.Keys, log *slog.Logger) httpapi.ListenConfig {

@@ -31,6 +31,7 @@ var (
 	AlreadyExists   = Kind{http.StatusConflict, "AlreadyExistsError", "already_exists"}
 	InvalidState    = Kind{http.StatusConflict, "InvalidStateError", "invalid_state"}
 	Stopped         = Kind{http.StatusConflict, "StoppedError", "stopped"}
+	Reaped          = Kind{http.StatusGone, "SessionReapedError", "session_reaped"}
 	TooLarge        = Kind{http.StatusRequestEntityTooLarge, "PayloadTooLargeError", "payload_too_large"}
 	Image           = Kind{http.StatusUnprocessableEntity, "ImageError", "image_pull_failed"}
 	Execution       = Kind{http.StatusUnprocessableEntity, "ExecutionError", "execution_failed"}

@@ -103,8 +103,10 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request, b *boxlite.
 			return err
 		}
 	}
-	x.enter(k)
 	defer x.leave(k)
+	if err := x.enter(k); err != nil {
+		return err
+	}
 	f, err := s.stream(r.Context(), b, k)
 	if err != nil {
 		return err

@@ -103,10 +103,8 @@ func (s *Server) find(ctx context.Context, b *boxlite.Box, id string) (*session,
 		return nil, httpapi.NotFound.Errorf("no execution %.70q", id)
 	}
 	if x := s.sessions.get(b.ID(), id); x != nil {
-		if x.deleted() {
-			return nil, httpapi.NotFound.Errorf("execution %q was deleted", id)
-		}
-		return x, nil
+		x.touch()
+		return x, x.gone()
 	}
 	if _, err := b.Execution(ctx, id); err != nil {
 		if errors.Is(err, boxlite.ErrNotFound) || errors.Is(err, boxlite.ErrState) {

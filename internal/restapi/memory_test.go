@@ -102,7 +102,7 @@ func inHall(t *testing.T, w wish, f func(h *hall)) {
 		defer cancel()
 		h := &hall{
 			t: t, cmd: newCommand(), w: w, conns: make(chan net.Conn), ctx: ctx,
-			x: &session{id: "test", sockets: map[*socket]bool{}},
+			x: newSession("box", "test"),
 		}
 		h.f = h.follower()
 		h.srv = &http.Server{Handler: h}
@@ -147,8 +147,11 @@ func (h *hall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	h.x.enter(k)
 	defer h.x.leave(k)
+	if err := h.x.enter(k); err != nil {
+		http.Error(w, err.Error(), http.StatusGone)
+		return
+	}
 	f := h.x.unpark(k)
 	if f == nil {
 		f = h.follower()

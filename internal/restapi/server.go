@@ -24,6 +24,9 @@ type Config struct {
 	// Limits of admission; zero fields have defaults.
 	Limits Limits
 
+	// Reaping ends commands that clients leave alone; zero: never.
+	Reaping Reaping
+
 	// Host says what of the host may be given to boxes by clients that come
 	// over the network.
 	Host HostPolicy
@@ -195,7 +198,7 @@ func (s *Server) tick() {
 	for {
 		select {
 		case <-t.C:
-			s.sessions.sweep(s.ctx)
+			s.sessions.sweep(s.ctx, time.Now())
 			s.replies.sweep(time.Now())
 			s.life.sweep(s.ctx, time.Now())
 		case <-s.ctx.Done():

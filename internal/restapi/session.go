@@ -2,7 +2,7 @@ package restapi
 
 import (
 	"context"
-	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,25 +21,32 @@ type session struct {
 	writer  *socket   // the socket that may write, if any
 	sockets map[*socket]bool
 	exit    *exit
-	removed bool
-	touched time.Time
+	lost    bool      // the box knows it no more, and how it ended is not known
+	removed bool      // by a client; kept so that it stays unknown
+	reaped  string    // why the server ended it; empty: it did not
+	begun   time.Time // zero: not started here
+	touched time.Time // when a client last named it
+	reaping reapStage
 	release func() // gives back its place among the executions; nil: given
 }
 
 // sessions is all of them, and the followers they have.
 type sessions struct {
-	s *Server
+	s   *Server
+	max int // as maxSessions
 
 	mu   sync.Mutex
 	byID map[[2]string]*session // box, execution
 }
 
 func newSessions(s *Server) *sessions {
-	return &sessions{s: s, byID: map[[2]string]*session{}}
+	return &sessions{s: s, max: maxSessions, byID: map[[2]string]*session{}}
 }
 
-// maxSessions bounds what is remembered of executions that ended. What is over
-// it is asked of the box instead.
+// maxSessions bounds what is remembered of executions, about 300 bytes each,
+// over all boxes. It is twice as many as may run by default, so that there is
+// room for those that ended. What is forgotten is asked of its box instead,
+// which keeps 64 that ended and at most 16 MiB of their output.
 const maxSessions = 8192
 
 // keepEnded is how long the end of an execution is remembered after its last
@@ -70,14 +77,12 @@ func (o outliving) Value(key any) any {
 // add makes the session of a command that was started, with its stream waiting
 // for a client.
 func (ss *sessions) add(box string, f *follower, release func()) *session {
-	x := &session{box: box, id: f.cmd.ID(), sockets: map[*socket]bool{}, touched: time.Now(), release: release, parked: f}
+	x := newSession(box, f.cmd.ID())
+	x.begun, x.release, x.parked = x.touched, release, f
 	ss.mu.Lock()
 	ss.byID[[2]string{box, x.id}] = x
-	over := len(ss.byID) > maxSessions
 	ss.mu.Unlock()
-	if over {
-		ss.evict()
-	}
+	ss.evict()
 	f.park()
 	ss.watch(x, f)
 	return x
@@ -86,10 +91,14 @@ func (ss *sessions) add(box string, f *follower, release func()) *session {
 // restart is add for a main command that may have run before.
 func (ss *sessions) restart(box string, f *follower, release func()) *session {
 	if old := ss.get(box, f.cmd.ID()); old != nil {
-		old.unpark(nil)
+		old.letGo()
 		ss.drop(old)
 	}
 	return ss.add(box, f, release)
+}
+
+func newSession(box, id string) *session {
+	return &session{box: box, id: id, sockets: map[*socket]bool{}, touched: time.Now()}
 }
 
 // watch waits for the end of a stream. The goroutine ends with the stream.
@@ -103,12 +112,15 @@ func (ss *sessions) watch(x *session, f *follower) {
 // adopt makes the session of an execution that somebody else started.
 func (ss *sessions) adopt(box, id string) *session {
 	ss.mu.Lock()
-	defer ss.mu.Unlock()
 	key := [2]string{box, id}
-	if ss.byID[key] == nil {
-		ss.byID[key] = &session{box: box, id: id, sockets: map[*socket]bool{}, touched: time.Now()}
+	x := ss.byID[key]
+	if x == nil {
+		x = newSession(box, id)
+		ss.byID[key] = x
 	}
-	return ss.byID[key]
+	ss.mu.Unlock()
+	ss.evict()
+	return x
 }
 
 func (ss *sessions) get(box, id string) *session {
@@ -163,53 +175,43 @@ func (ss *sessions) closeAll() {
 	}
 }
 
-// evict forgets sessions of executions that ended and nobody follows, also
-// before their time.
+// evict makes room when there are too many: it forgets those that were not
+// used for longest, but none that runs and was started here, or is followed.
 func (ss *sessions) evict() {
-	for _, x := range ss.of("") {
-		if x.idle() && x.result() != nil {
+	ss.mu.Lock()
+	over := len(ss.byID) > ss.max
+	ss.mu.Unlock()
+	if !over {
+		return
+	}
+	all := ss.of("")
+	slices.SortFunc(all, func(a, b *session) int { return a.lastTouch().Compare(b.lastTouch()) })
+	left := len(all)
+	for _, x := range all {
+		if left <= ss.max*3/4 { // so that it is not done at each start
+			return
+		}
+		if x.settled() {
 			ss.drop(x)
+			left--
 		}
 	}
 }
 
-// sweep forgets what is old, and finds out what ended unseen.
-func (ss *sessions) sweep(ctx context.Context) {
-	for _, x := range ss.of("") {
-		if !x.idle() || time.Since(x.lastTouch()) < keepEnded && x.result() != nil {
-			continue
-		}
-		if x.result() == nil && !ss.endedUnseen(ctx, x) {
-			continue
-		}
-		if time.Since(x.lastTouch()) >= keepEnded {
-			ss.drop(x)
-		}
-	}
+// settled tells whether nothing is lost when the session is forgotten.
+func (x *session) settled() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.idleLocked() && (x.begun.IsZero() || x.lost || x.exit != nil)
 }
 
-// endedUnseen asks the box about an execution that no stream follows.
-func (ss *sessions) endedUnseen(ctx context.Context, x *session) bool {
-	ctx, cancel := context.WithTimeout(ctx, tickEvery)
-	defer cancel()
-	b, err := ss.s.rt.Box(ctx, x.box)
-	if errors.Is(err, boxlite.ErrNotFound) {
-		x.giveBack()
-		return true
-	}
-	if err != nil {
-		return false
-	}
-	e, err := b.Execution(ctx, x.id)
-	switch {
-	case errors.Is(err, boxlite.ErrNotFound), errors.Is(err, boxlite.ErrState), errors.Is(err, boxlite.ErrBoxDied):
-		x.giveBack()
-		return true
-	case err != nil, e.ExitCode == nil:
-		return false
-	}
-	x.set(exitKnown(e))
-	return true
+// forgettable tells whether the session is of no more use. That of an execution
+// that was taken from clients is: they are told what became of it.
+func (x *session) forgettable(now time.Time) bool {
+	x.mu.Lock()
+	taken := x.removed || x.reaped != ""
+	x.mu.Unlock()
+	return !taken && x.settled() && now.Sub(x.lastTouch()) >= keepEnded
 }
 
 // ended is what happens when a stream is over.
@@ -227,6 +229,14 @@ func (x *session) set(e *exit) {
 		x.exit = e
 	}
 	x.touched = time.Now()
+	x.mu.Unlock()
+	x.giveBack()
+}
+
+// lose says that the box knows the execution no more.
+func (x *session) lose() {
+	x.mu.Lock()
+	x.lost = true
 	x.mu.Unlock()
 	x.giveBack()
 }
@@ -257,13 +267,18 @@ func (x *session) lastTouch() time.Time {
 func (x *session) idle() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	return x.idleLocked()
+}
+
+func (x *session) idleLocked() bool {
 	return x.parked == nil && x.retired == nil && len(x.sockets) == 0
 }
 
-func (x *session) deleted() bool {
+// touch says that a client named the execution.
+func (x *session) touch() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.removed
+	x.touched = time.Now()
 }
 
 // delete makes the execution unknown to new requests.
@@ -403,11 +418,16 @@ func (x *session) claim(k *socket) error {
 	return nil
 }
 
-func (x *session) enter(k *socket) {
+// enter adds a socket, unless the execution was taken from clients meanwhile.
+func (x *session) enter(k *socket) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if err := x.goneLocked(); err != nil {
+		return err
+	}
 	x.sockets[k] = true
 	x.touched = time.Now()
+	return nil
 }
 
 // leave takes a socket out.
