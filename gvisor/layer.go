@@ -69,7 +69,7 @@ type layer struct {
 	manifest manifest       // of what is saved; the zero manifest: nothing
 	files    []*os.File     // what is saved, open; none: a fresh layer
 	sentry   []*os.File     // what the sentry begins with instead
-	ranges   []blocks.Range // of upper that have contents at the start
+	ranges   []blocks.Range // of upper that have contents at the start, in formatWhole
 	upper    *os.File       // contents, as long as the machine runs
 	tracker  *blocks.Tracker
 	seed     maphash.Seed
@@ -131,7 +131,7 @@ func (l *layer) openFiles() error {
 	if err := errors.Join(l.verify(checkpointFile), l.verify(metaFile)); err != nil {
 		return err
 	}
-	meta, err := readPagesMeta(l.files[checkpointFile], l.files[metaFile], man.Engine)
+	meta, err := readPagesMeta(l.files, man)
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (l *layer) openBlocks() error {
 	if l.manifest.Format == formatWhole {
 		return nil // it is saved as blocks from now on
 	}
-	table, err := readAll(l.files[pagesFile])
+	table, err := readAll(l.files[pagesFile], l.manifest.Files[pagesFile].Size)
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func readManifest(disk string) (manifest, error) {
 // what was saved. The sentry has made the file empty, and nothing runs yet.
 func (l *layer) fill() error {
 	if l.manifest.Format == formatBlocks {
-		return l.tracker.Restore(l.upper, l.ranges)
+		return l.tracker.Restore(l.upper)
 	}
 	pages := l.files[pagesFile]
 	if err := l.verify(pagesFile); err != nil {
@@ -222,7 +222,7 @@ func (l *layer) fill() error {
 
 // verify compares a file with its checksum.
 func (l *layer) verify(i int) error {
-	got, err := checksum(l.files[i])
+	got, err := checksum(l.files[i], l.manifest.Files[i].Size)
 	if err != nil {
 		return err
 	}
@@ -252,25 +252,17 @@ func (l *layer) Close() {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum reads f from its start, without moving its offset.
-func checksum(f *os.File) (uint32, error) {
-	fi, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
+// checksum reads the first size bytes of f, without moving its offset.
+func checksum(f *os.File, size int64) (uint32, error) {
 	h := crc32.New(castagnoli)
 	buf := make([]byte, 1<<20)
-	_, err = io.CopyBuffer(struct{ io.Writer }{h}, io.NewSectionReader(f, 0, fi.Size()), buf)
+	_, err := io.CopyBuffer(struct{ io.Writer }{h}, io.NewSectionReader(f, 0, size), buf)
 	return h.Sum32(), err
 }
 
-// readAll reads f from its start, without moving its offset.
-func readAll(f *os.File) ([]byte, error) {
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(io.NewSectionReader(f, 0, fi.Size()))
+// readAll reads the first size bytes of f, without moving its offset.
+func readAll(f *os.File, size int64) ([]byte, error) {
+	return io.ReadAll(io.NewSectionReader(f, 0, size))
 }
 
 // removeLeftovers removes what is in the disk but not in the manifest. It is

@@ -93,6 +93,37 @@ func TestDamageUnderARunningBoxIsMended(t *testing.T) {
 	}
 }
 
+// TestDeletedFilesAreNotKept has a box whose commands hold open what they have
+// deleted, saved and killed again and again: it keeps no more than its disk holds.
+func TestDeletedFilesAreNotKept(t *testing.T) {
+	testenv.NeedGVisor(t)
+	s := spec(t)
+	s.DiskSize = 16 << 20
+	m := start(t, s)
+	sh(t, m, "head -c 1000000 /dev/urandom >/root/kept")
+	want := sh(t, m, "md5sum /root/kept")
+	for range 4 {
+		sh(t, m, `head -c 10000000 /dev/urandom >/root/f
+			setsid sh -c 'exec 3</root/f; echo >/tmp/open; sleep 1000' >/dev/null 2>&1 &
+			while ! rm /tmp/open 2>/dev/null; do usleep 1000; done; rm /root/f`)
+		save(t, m)
+		stop(t, m)
+		m = start(t, s)
+		if got := sh(t, m, "md5sum /root/kept"); got != want {
+			t.Fatalf("after a restart: got %q, want %q", got, want)
+		}
+	}
+	var size int64
+	for _, name := range names(t, s.Disk) {
+		if st, err := os.Stat(filepath.Join(s.Disk, name)); err == nil && strings.HasPrefix(name, "segment-") {
+			size += st.Size()
+		}
+	}
+	if size > 4_000_000 {
+		t.Errorf("kept of a file of 1 MB and others that were deleted: got %d bytes, want little more than that", size)
+	}
+}
+
 func TestLeftoversOfASaveAreRemoved(t *testing.T) {
 	testenv.NeedGVisor(t)
 	s := spec(t)

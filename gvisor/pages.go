@@ -19,10 +19,10 @@ type pagesMeta struct {
 	meta *metapb.MemoryFileMetadataProto
 }
 
-// readPagesMeta reads it from the files of a file system checkpoint. Saved by
-// is the gVisor they are of.
-func readPagesMeta(checkpoint, meta *os.File, savedBy string) (*pagesMeta, error) {
-	b, err := readAll(checkpoint)
+// readPagesMeta reads it from the files of a layer, of which man knows the sizes.
+func readPagesMeta(files []*os.File, man *manifest) (*pagesMeta, error) {
+	checkpoint, meta := files[checkpointFile], files[metaFile]
+	b, err := readAll(checkpoint, man.Files[checkpointFile].Size)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func readPagesMeta(checkpoint, meta *os.File, savedBy string) (*pagesMeta, error
 	if err := proto.Unmarshal(b, &list); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, checkpoint.Name(), err)
 	}
-	if b, err = readAll(meta); err != nil {
+	if b, err = readAll(meta, man.Files[metaFile].Size); err != nil {
 		return nil, err
 	}
 	// A machine has one file system that is saved, so its part of each file
@@ -51,7 +51,7 @@ func readPagesMeta(checkpoint, meta *os.File, savedBy string) (*pagesMeta, error
 	}
 	if list.Version != checkpointVersion || pb.Version != metaVersion || list.PageSize != hostarch.PageSize {
 		return nil, fmt.Errorf("the layer was saved by gVisor %s in its format %d.%d, in pages of %d; this one, %s, reads %d.%d, in pages of %d: run the version of boxlite that saved it",
-			savedBy, list.Version, pb.Version, list.PageSize, Version(), checkpointVersion, metaVersion, hostarch.PageSize)
+			man.Engine, list.Version, pb.Version, list.PageSize, Version(), checkpointVersion, metaVersion, hostarch.PageSize)
 	}
 	return &pagesMeta{&list, &pb}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/hostarch"
 	"gvisor.dev/gvisor/runsc/boot"
 
 	"github.com/boxlite-go/boxlite/gvisor/internal/blocks"
@@ -69,10 +71,10 @@ func (m *machine) save() (s engine.Saved, err error) {
 		if err := m.writeTree(n); err != nil {
 			return err
 		}
-		if err := n.fits(maxTree(m.spec)); err != nil {
+		if err := n.measure(m.spec); err != nil {
 			return err
 		}
-		return n.capture()
+		return n.capture(m.spec.DiskSize + hostarch.PageSize) // its last page may be half a one
 	})
 	if err != nil {
 		return s, err
@@ -137,6 +139,7 @@ type nextLayer struct {
 	files    []*os.File
 	draft    *blocks.Draft
 	manifest manifest
+	tree     tree
 	kept     bool // the manifest names it
 }
 
@@ -172,42 +175,54 @@ func (n *nextLayer) close() {
 	_ = os.RemoveAll(n.dir) // a leftover of the next start otherwise
 }
 
-// fits refuses a tree that could not be loaded again.
-func (n *nextLayer) fits(most int64) error {
-	fi, err := n.files[treeFile].Stat()
-	if err != nil {
-		return err
+// measure takes the sizes of what the sentry has written, once: what it may add
+// later is not looked at. It refuses a tree that could not be loaded again.
+func (n *nextLayer) measure(s engine.Spec) error {
+	files := &n.manifest.Files
+	for i, f := range n.files[:pagesFile] {
+		fi, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		files[i].Size = fi.Size()
 	}
-	if fi.Size() > most {
-		return fmt.Errorf("too many files: what is to be saved of their names takes %d bytes, and a box of this memory can start with %d; remove some, or take a box of more memory", fi.Size(), most)
+	if got, most := files[treeFile].Size, maxTree(s); got > most {
+		return fmt.Errorf("too many files: what is to be saved of their names takes %d bytes, and a box of this memory can start with %d; remove some, or take a box of more memory", got, most)
+	}
+	if got, most := files[checkpointFile].Size+files[metaFile].Size, maxLists(s); got > most {
+		return fmt.Errorf("the sentry lists its contents in %d bytes, where those of a full disk take %d at most", got, most)
 	}
 	return nil
 }
 
-// capture takes the contents that have changed. The box is paused.
-func (n *nextLayer) capture() error {
-	meta, err := readPagesMeta(n.files[checkpointFile], n.files[metaFile], Version())
+// maxLists bounds what a sentry that was taken over can make us read: for each
+// page of a full disk an entry of a list, which takes less than 64 bytes.
+func maxLists(s engine.Spec) int64 { return 1<<20 + s.DiskSize/hostarch.PageSize*64 }
+
+// capture takes the contents that have changed. The box is paused. What no file
+// has any more is left out, or it would be kept for good.
+func (n *nextLayer) capture(most int64) error {
+	meta, err := readPagesMeta(n.files, &n.manifest)
 	if err != nil {
 		return err
 	}
-	n.draft, err = n.l.tracker.Capture(n.l.upper, meta.ranges())
+	if n.tree, err = readTree(n.files[treeFile], n.manifest.Files[treeFile].Size, n.l.seed); err != nil {
+		return err
+	}
+	n.draft, err = n.l.tracker.Capture(n.l.upper, common(meta.ranges(), n.tree.used), most)
 	return err
 }
 
 // commit makes the new layer the saved one, if it is another.
 func (n *nextLayer) commit() (unchanged bool, err error) {
+	if n.tree.sum == n.l.tree && n.draft.Same() {
+		return true, nil
+	}
 	man := &n.manifest
 	for i, f := range n.files[:pagesFile] {
-		if man.Files[i], err = info(f); err != nil {
+		if man.Files[i].CRC, err = checksum(f, man.Files[i].Size); err != nil {
 			return false, err
 		}
-	}
-	tree, err := treeSum(n.files[treeFile], n.l.seed)
-	if err != nil {
-		return false, err
-	}
-	if tree == n.l.tree && n.draft.Same() {
-		return true, nil
 	}
 	if err := n.sync(); err != nil {
 		return false, err
@@ -225,7 +240,7 @@ func (n *nextLayer) commit() (unchanged bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	n.l.tree = tree
+	n.l.tree = n.tree.sum
 	n.l.removeLeftovers()
 	return false, nil
 }
@@ -247,29 +262,15 @@ func (n *nextLayer) sync() error {
 	}
 	man := &n.manifest
 	man.Segments = n.draft.Version.Segments
-	table := n.files[pagesFile]
-	if _, err := table.Write(n.draft.Version.Table()); err != nil {
+	table := n.draft.Version.Table()
+	if _, err := n.files[pagesFile].Write(table); err != nil {
 		return err
 	}
-	var err error
-	if man.Files[pagesFile], err = info(table); err != nil {
-		return err
-	}
+	man.Files[pagesFile] = fileInfo{int64(len(table)), crc32.Checksum(table, castagnoli)}
 	for _, f := range n.files {
 		if err := f.Sync(); err != nil {
 			return err
 		}
 	}
 	return errors.Join(hostos.SyncDir(n.dir), hostos.SyncDir(n.l.disk))
-}
-
-// info is what f must be when it is read back.
-func info(f *os.File) (i fileInfo, err error) {
-	fi, err := f.Stat()
-	if err != nil {
-		return i, err
-	}
-	i.Size = fi.Size()
-	i.CRC, err = checksum(f)
-	return i, err
 }

@@ -31,8 +31,9 @@ const (
 	// page that has changed takes 16 times its size.
 	Size = 64 << 10
 	// page is the unit in which a file is in use, that of all processors
-	// gVisor runs on. A block has as many as a uint16 has bits.
-	page = 4 << 10
+	// gVisor runs on.
+	page         = 4 << 10
+	pagesOfBlock = Size / page
 	// segmentPrefix begins the name of a segment.
 	segmentPrefix = "segment-"
 )
@@ -147,31 +148,38 @@ func (v *Version) Clean(dir string) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// use is a block that is in use, and which of its pages are: one bit each.
+// pageSet has a bit for each page of a block.
+type pageSet uint16
+
+// use is a block that is in use, and which of its pages are.
 type use struct {
 	number uint32
-	pages  uint16
+	pages  pageSet
 }
 
-// maxNumber bounds what a hostile list of ranges can make us do: it is far
-// beyond the size of any disk (256 TiB).
+// maxNumber is that of the last block there can be: it is far beyond the size of
+// any disk (256 TiB).
 const maxNumber = 1<<32 - 1
 
 // uses are the blocks that ranges touch. Ranges must be ascending, in pages,
-// and must not overlap.
-func uses(ranges []Range) ([]use, error) {
+// must not overlap, and have at most so many bytes together: the list may be a
+// hostile one.
+func uses(ranges []Range, most int64) ([]use, error) {
 	var all []use
-	end := int64(0)
+	end, left := int64(0), most
 	for _, r := range ranges {
 		if r.Start < end || r.End <= r.Start || r.Start%page != 0 || r.End%page != 0 || r.End/Size >= maxNumber {
 			return nil, fmt.Errorf("range %d-%d of a file, after %d, makes no sense", r.Start, r.End, end)
 		}
-		end = r.End
+		if r.End-r.Start > left {
+			return nil, fmt.Errorf("more than %d bytes of a file are in use, which is all it may have", most)
+		}
+		end, left = r.End, left-(r.End-r.Start)
 		for at := r.Start; at < r.End; {
 			number := uint32(at / Size)
 			upTo := min(r.End, (at/Size+1)*Size)
 			first, n := at%Size/page, (upTo-at)/page
-			pages := uint16((1<<n - 1) << first)
+			pages := pageSet((1<<n - 1) << first)
 			if last := len(all) - 1; last >= 0 && all[last].number == number {
 				all[last].pages |= pages
 			} else {
@@ -183,15 +191,15 @@ func uses(ranges []Range) ([]use, error) {
 	return all, nil
 }
 
-// runs calls f for each run of pages that are in use, with offsets in the block.
-func (u use) runs(f func(from, to int) error) error {
-	for i := 0; i < 16; {
-		if u.pages>>i&1 == 0 {
+// runs calls f for each run of pages in the set, with offsets in the block.
+func (s pageSet) runs(f func(from, to int) error) error {
+	for i := 0; i < pagesOfBlock; {
+		if s>>i&1 == 0 {
 			i++
 			continue
 		}
 		from := i
-		for i < 16 && u.pages>>i&1 == 1 {
+		for i < pagesOfBlock && s>>i&1 == 1 {
 			i++
 		}
 		if err := f(from*page, i*page); err != nil {

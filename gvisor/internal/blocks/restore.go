@@ -1,6 +1,7 @@
 package blocks
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -10,34 +11,25 @@ import (
 	"path/filepath"
 )
 
-// Restore writes what the last version holds in ranges to where it was, in
-// file, and remembers the blocks. All that it writes has been compared with
-// its checksum; the error is [ErrDamaged] where it differs.
-func (t *Tracker) Restore(file io.WriterAt, ranges []Range) error {
-	used, err := uses(ranges)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if len(used) != len(t.last.entries) {
-		return fmt.Errorf("%w: %d blocks are in use, %d are saved", ErrDamaged, len(used), len(t.last.entries))
-	}
+// Restore writes what the last version holds to where it was, in file, which
+// must be empty, and remembers the blocks. Pages of zeros remain holes. All that
+// it writes has been compared with its checksum; the error is [ErrDamaged] where
+// it differs.
+func (t *Tracker) Restore(file io.WriterAt) error {
 	files, err := openSegments(t.dir, t.last.Segments)
 	if err != nil {
 		return err
 	}
 	defer files.close()
-	sums := make([]uint64, len(used))
-	err = each(len(used), func(i int, buf []byte) error {
-		e, u := &t.last.entries[i], used[i]
-		if u.number != e.number {
-			return fmt.Errorf("%w: block %d is in use and not saved", ErrDamaged, u.number)
-		}
+	sums := make([]uint64, len(t.last.entries))
+	err = each(len(sums), func(i int, buf []byte) error {
+		e := &t.last.entries[i]
 		if err := e.read(files[e.segment], buf); err != nil {
 			return err
 		}
 		sums[i] = maphash.Bytes(t.seed, buf)
-		return u.runs(func(from, to int) error {
-			_, err := file.WriteAt(buf[from:to], int64(u.number)*Size+int64(from))
+		return contents(buf).runs(func(from, to int) error {
+			_, err := file.WriteAt(buf[from:to], int64(e.number)*Size+int64(from))
 			return err
 		})
 	})
@@ -45,6 +37,17 @@ func (t *Tracker) Restore(file io.WriterAt, ranges []Range) error {
 		t.sums = sums
 	}
 	return err
+}
+
+// contents are the pages of a block that are not all zero.
+func contents(buf []byte) (pages pageSet) {
+	var zeros [page]byte
+	for i := range pagesOfBlock {
+		if !bytes.Equal(buf[i*page:(i+1)*page], zeros[:]) {
+			pages |= 1 << i
+		}
+	}
+	return pages
 }
 
 // segmentFiles are open segments, by number.

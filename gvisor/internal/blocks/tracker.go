@@ -48,11 +48,11 @@ type Draft struct {
 	id      uint32
 }
 
-// Capture makes a draft of what file holds in ranges now. The file must not
-// change meanwhile. What it writes is not on stable storage until
-// [Draft.Sync].
-func (t *Tracker) Capture(file io.ReaderAt, ranges []Range) (_ *Draft, err error) {
-	used, err := uses(ranges)
+// Capture makes a draft of what file holds in ranges now, which may be at most
+// so many bytes. The file must not change meanwhile. What it writes is not on
+// stable storage until [Draft.Sync].
+func (t *Tracker) Capture(file io.ReaderAt, ranges []Range, most int64) (_ *Draft, err error) {
+	used, err := uses(ranges, most)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +74,11 @@ func (t *Tracker) Capture(file io.ReaderAt, ranges []Range) (_ *Draft, err error
 
 // capture does one block.
 func (d *Draft) capture(file io.ReaderAt, i int, u use, buf []byte) error {
-	if u.pages != 1<<16-1 {
+	if u.pages != 1<<pagesOfBlock-1 {
 		clear(buf) // what is not in use counts as zero
 	}
 	base := int64(u.number) * Size
-	err := u.runs(func(from, to int) error { return readFull(file, buf[from:to], base+int64(from)) })
+	err := u.pages.runs(func(from, to int) error { return readFull(file, buf[from:to], base+int64(from)) })
 	if err != nil {
 		return err
 	}
