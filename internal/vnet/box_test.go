@@ -191,7 +191,7 @@ func (b *testBox) dialUDP(to netip.AddrPort) *boxPort {
 	if err != nil {
 		b.t.Fatalf("UDP to %s from the box: %s", to, err)
 	}
-	c := &boxPort{UDPConn: gonet.NewUDPConn(queue, ep), ep: ep, queue: queue}
+	c := newBoxPort(ep, queue, nil)
 	b.t.Cleanup(func() { c.Close() })
 	return c
 }

@@ -42,32 +42,44 @@ func (t *traffic) addReceived(n int) {
 	}
 }
 
+// counted is a connection of the box whose bytes are counted.
+type counted struct {
+	net.Conn
+	count *traffic
+}
+
+// Read takes what the box has sent.
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.count.addSent(n)
+	return n, err
+}
+
+// Write sends to the box.
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.count.addReceived(n)
+	return n, err
+}
+
 // boxConn is the side of a TCP flow that is in the box.
 type boxConn struct {
-	*gonet.TCPConn
+	counted
+	tcp   *gonet.TCPConn
 	ep    tcpip.Endpoint
 	queue *waiter.Queue
-	count *traffic
 }
 
 // Preconditions: ep is connected, and queue is its own.
 func newBoxConn(ep tcpip.Endpoint, queue *waiter.Queue, count *traffic, buffer int64) *boxConn {
 	ep.SocketOptions().SetSendBufferSize(buffer, true)
 	ep.SocketOptions().SetReceiveBufferSize(buffer, true)
-	return &boxConn{TCPConn: gonet.NewTCPConn(queue, ep), ep: ep, queue: queue, count: count}
+	c := gonet.NewTCPConn(queue, ep)
+	return &boxConn{counted: counted{c, count}, tcp: c, ep: ep, queue: queue}
 }
 
-func (c *boxConn) Read(b []byte) (int, error) {
-	n, err := c.TCPConn.Read(b)
-	c.count.addSent(n)
-	return n, err
-}
-
-func (c *boxConn) Write(b []byte) (int, error) {
-	n, err := c.TCPConn.Write(b)
-	c.count.addReceived(n)
-	return n, err
-}
+// CloseWrite implements conn.
+func (c *boxConn) CloseWrite() error { return c.tcp.CloseWrite() }
 
 // WriteTo implements io.WriterTo. It knows no read deadline: Reset ends it.
 func (c *boxConn) WriteTo(w io.Writer) (total int64, err error) {
@@ -165,17 +177,10 @@ func (c *hostConn) WriteTo(w io.Writer) (total int64, err error) {
 }
 
 // pass waits for data and carries what there is, at most a chunk.
-func (c *hostConn) pass(w io.Writer) (n int, err error) {
-	var buf *[chunk]byte
-	if waited := c.raw.Read(func(fd uintptr) bool {
-		buf = chunks.Get().(*[chunk]byte)
-		if n, err = receiveNow(int(fd), buf[:]); errors.Is(err, unix.EAGAIN) {
-			chunks.Put(buf)
-			buf = nil
-		}
-		return buf != nil
-	}); waited != nil {
-		return 0, waited
+func (c *hostConn) pass(w io.Writer) (int, error) {
+	buf, n, err := await(c.raw)
+	if buf == nil {
+		return 0, err
 	}
 	defer chunks.Put(buf)
 	switch {
@@ -185,6 +190,23 @@ func (c *hostConn) pass(w io.Writer) (n int, err error) {
 		return 0, io.EOF
 	}
 	return w.Write(buf[:n])
+}
+
+// await waits until a socket of the host has something, and reads it into a chunk
+// that the caller gives back. Without a chunk the error is about waiting: the socket
+// is closed, or its deadline is over.
+func await(raw syscall.RawConn) (buf *[chunk]byte, n int, err error) {
+	if waited := raw.Read(func(fd uintptr) bool {
+		buf = chunks.Get().(*[chunk]byte)
+		if n, err = receiveNow(int(fd), buf[:]); errors.Is(err, unix.EAGAIN) {
+			chunks.Put(buf)
+			buf = nil
+		}
+		return buf != nil
+	}); waited != nil {
+		return nil, 0, waited
+	}
+	return buf, n, err
 }
 
 // receiveNow reads from a socket that does not block.

@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -89,7 +88,7 @@ func (n *Network) dialUDP(fl *flow) (*boxPort, error) {
 		}
 		return nil, errnoOf(err)
 	}
-	return &boxPort{UDPConn: gonet.NewUDPConn(queue, ep), ep: ep, queue: queue, count: &fl.traffic}, nil
+	return newBoxPort(ep, queue, &fl.traffic), nil
 }
 
 func (n *Network) dialTCP(ctx context.Context, fl *flow) (*boxConn, error) {

@@ -40,7 +40,7 @@ func (n *Network) handleUDP(r *udp.ForwarderRequest) bool {
 		n.end(fl)
 		return true
 	}
-	box := &boxPort{UDPConn: gonet.NewUDPConn(queue, ep), ep: ep, queue: queue, count: &fl.traffic}
+	box := newBoxPort(ep, queue, &fl.traffic)
 	from := addrPortOf(id.RemoteAddress, id.RemotePort)
 	go func() { // end tells
 		defer n.end(fl)
@@ -129,22 +129,14 @@ func (w *watcher) stop() { w.timer.Stop() }
 
 // boxPort is the side of a UDP flow that is in the box.
 type boxPort struct {
-	*gonet.UDPConn
+	counted
 	ep    tcpip.Endpoint
 	queue *waiter.Queue
-	count *traffic
 }
 
-func (p *boxPort) Read(b []byte) (int, error) {
-	n, err := p.UDPConn.Read(b)
-	p.count.addSent(n)
-	return n, err
-}
-
-func (p *boxPort) Write(b []byte) (int, error) {
-	n, err := p.UDPConn.Write(b)
-	p.count.addReceived(n)
-	return n, err
+// Preconditions: ep is connected, and queue is its own.
+func newBoxPort(ep tcpip.Endpoint, queue *waiter.Queue, count *traffic) *boxPort {
+	return &boxPort{counted: counted{gonet.NewUDPConn(queue, ep), count}, ep: ep, queue: queue}
 }
 
 // pass implements datagrams. A datagram that cannot be delivered is lost.
@@ -184,18 +176,10 @@ func (p *hostPort) Write(b []byte) (int, error) {
 }
 
 // pass implements datagrams.
-func (p *hostPort) pass(w io.Writer) (err error) {
-	var buf *[chunk]byte
-	var n int
-	if waited := p.raw.Read(func(fd uintptr) bool {
-		buf = chunks.Get().(*[chunk]byte)
-		if n, err = receiveNow(int(fd), buf[:]); errors.Is(err, unix.EAGAIN) {
-			chunks.Put(buf)
-			buf = nil
-		}
-		return buf != nil
-	}); waited != nil {
-		return waited
+func (p *hostPort) pass(w io.Writer) error {
+	buf, n, err := await(p.raw)
+	if buf == nil {
+		return err
 	}
 	defer chunks.Put(buf)
 	if err != nil {
