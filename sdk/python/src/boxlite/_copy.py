@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 from ._api import Api
 from ._http import STALL
 from ._pack import Packer
+from ._threads import in_thread
 from ._unpack import Unpacker
 from .errors import InvalidArgumentError, NetworkError, fail
 from .options import CopyOptions
-
-T = TypeVar("T")
 
 #: Bytes of a copy that are written to disk at once.
 _BATCH = 1 << 20
@@ -96,14 +94,3 @@ def _guest_path(path: str) -> str:
     if not path:
         raise fail(InvalidArgumentError, "the path in the box is missing")
     return path
-
-
-async def in_thread(f: Callable[[], T]) -> T:
-    """Does what waits for a disk, away from the event loop. When the caller is
-    cancelled it is waited for nevertheless: what it uses is still in use."""
-    work = asyncio.get_running_loop().run_in_executor(None, f)
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise

@@ -18,8 +18,8 @@ import subprocess
 import threading
 import time
 import weakref
-from typing import IO
 
+from ._threads import in_thread
 from ._wire import Address
 from .connection import Options
 from .errors import BoxliteError, ConfigError, EngineError, InvalidStateError, fail
@@ -27,9 +27,10 @@ from .errors import BoxliteError, ConfigError, EngineError, InvalidStateError, f
 #: Seconds until a server that was started must take requests. It takes some 30
 #: ms; a home that was left in disorder is cleared first.
 _READY = 60.0
-#: Seconds that the end of this program waits for the boxes to stop: BoxLite's
-#: default. What takes longer goes on without it.
-_EXIT = 10.0
+#: Seconds that the end of this program waits for the boxes to stop. Most take a
+#: tenth of one; those in which something does not want to end are given ten,
+#: which the server waits without us.
+_EXIT = 3.0
 
 _servers: weakref.WeakSet[PrivateServer] = weakref.WeakSet()
 
@@ -44,7 +45,7 @@ class PrivateServer:
         self._mu = threading.Lock()
         self._proc: subprocess.Popen[bytes] | None = None
         self._socket = ""
-        self._log: IO[bytes] | None = None
+        self._log = -1
         self._ready = False
         self._pid = os.getpid()
         self._closed = False
@@ -56,8 +57,9 @@ class PrivateServer:
 
     async def address(self) -> Address:
         """Where the server listens, which runs now."""
-        proc = self._running()
-        if not self._ready:
+        proc = self._proc
+        if proc is None or proc.poll() is not None or not self._ready or self._pid != os.getpid():
+            proc = await in_thread(self._running)
             await self._wait_ready(proc)
         return Address(path=self._socket)
 
@@ -89,7 +91,7 @@ class PrivateServer:
         self._socket = os.path.join(_socket_dir(), f"{os.getpid()}-{os.urandom(6).hex()}.sock")
         argv = [find_binary(), "--home", self.home]
         debug = os.environ.get("BOXLITE_DEBUG", "") not in ("", "0", "false")
-        self._log = None if debug else _log_file()
+        self._log = -1 if debug else os.memfd_create("boxlite-log")
         config = _config_fd(self._registries)
         if config is not None:
             argv += ["--config", f"/dev/fd/{config}"]
@@ -101,11 +103,12 @@ class PrivateServer:
                 argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._log,
+                stderr=None if debug else self._log,
                 start_new_session=True,
                 pass_fds=() if config is None else (config,),
             )
         except OSError as e:
+            self._discard()
             raise fail(EngineError, f"{argv[0]}: {e.strerror or e}") from e
         finally:
             if config is not None:
@@ -134,6 +137,7 @@ class PrivateServer:
             self._ready = True
             return
         if not said:
+            proc.kill()
             raise fail(EngineError, f"the private server was not ready in {_READY:.0f} s{self._last_words()}")
         try:
             proc.wait(1)  # its output has ended: it is about to be gone
@@ -144,13 +148,10 @@ class PrivateServer:
 
     def _last_words(self) -> str:
         """The end of what the server has logged."""
-        if self._log is None:
+        if self._log < 0:
             return ""
-        try:
-            size = os.fstat(self._log.fileno()).st_size
-            text = os.pread(self._log.fileno(), 2000, max(0, size - 2000)).decode(errors="replace").strip()
-        except (OSError, ValueError):
-            return ""
+        size = os.fstat(self._log).st_size
+        text = os.pread(self._log, 2000, max(0, size - 2000)).decode(errors="replace").strip()
         return f": {text}" if text else ""
 
     def _hang_up(self) -> None:
@@ -181,9 +182,9 @@ class PrivateServer:
         self._hang_up()
         if self._proc is not None and self._proc.stdout is not None:
             self._proc.stdout.close()
-        if self._log is not None:
-            self._log.close()
-        self._proc, self._log, self._ready = None, None, False
+        if self._log >= 0:
+            os.close(self._log)
+        self._proc, self._log, self._ready = None, -1, False
 
     async def end(self, timeout: float | None) -> None:
         """Ends the server, and with it the boxes that are not detached. After
@@ -286,11 +287,6 @@ def _config_fd(registries: list[dict[str, object]]) -> int | None:
     os.write(fd, json.dumps({"image_registries": registries}).encode())
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-def _log_file() -> IO[bytes]:
-    """A file without a name."""
-    return open(os.memfd_create("boxlite-log"), "w+b", buffering=0)
 
 
 def _ending(code: int) -> str:

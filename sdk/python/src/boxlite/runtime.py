@@ -9,6 +9,7 @@ from types import TracebackType
 
 from ._api import Api, Local, Remote, segment
 from ._guard import Unpicklable
+from ._server import home_of
 from .box import Box
 from .connection import BoxliteRestOptions, Options
 from .errors import AlreadyExistsError, InvalidStateError, NotFoundError, StoppedError, UnsupportedError, fail
@@ -66,9 +67,7 @@ class Boxlite(Unpicklable):
     """
 
     def __init__(self, options: Options) -> None:
-        key = (
-            f"{options.home_dir!r} {os.environ.get('BOXLITE_HOME')!r} {[r._wire() for r in options.image_registries]!r}"
-        )
+        key = f"{home_of(options)!r} {[r._wire() for r in options.image_registries]!r}"
         with _mu:
             shared = _local.get(key)
             if shared is None or shared.stopped:
