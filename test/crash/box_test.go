@@ -163,10 +163,29 @@ func TestWhatWasSavedSurvives(t *testing.T) {
 	}
 }
 
-// TestKilledWhileSaving kills the owner of a box all along a save: the files
-// of this save or of the one before are there, never a mixture.
+// TestKilledWhileSaving kills the owner of a box, or its machine, all along a
+// save, and starts it again at once: the files of this save or of the one before
+// are there, never a mixture.
 func TestKilledWhileSaving(t *testing.T) {
-	t.Parallel()
+	for name, victim := range map[string]func(*testing.T, *boxlite.Box) int{
+		"shim": func(t *testing.T, b *boxlite.Box) int {
+			info, err := b.Info(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return info.PID
+		},
+		"sentry": func(t *testing.T, b *boxlite.Box) int { return boxtest.Machine(t, b) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			killedWhileSaving(t, victim)
+		})
+	}
+}
+
+func killedWhileSaving(t *testing.T, victim func(*testing.T, *boxlite.Box) int) {
+	t.Helper()
 	rt, home := boxtest.New(t, boxtest.Alpine)
 	b := boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Alpine, Detach: true})
 	write := func(n string) string {
@@ -184,17 +203,18 @@ func TestKilledWhileSaving(t *testing.T) {
 	saved := "0"
 	for i, n := range strings.Split("123456789", "") {
 		boxtest.Sh(t, b, write(n))
-		info, err := b.Info(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		pid := victim(t, b)
 		done := make(chan error, 1)
 		go func() { done <- b.Sync(t.Context()) }()
 		time.Sleep(whole * time.Duration(i) / 6) // the moment is what is tested
-		if err := syscall.Kill(info.PID, syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		complete := <-done == nil
+		boxtest.Eventually(t, time.Minute, "the box has ended", func() bool {
+			info, err := b.Info(t.Context())
+			return err == nil && info.State != boxlite.StateRunning && info.State != boxlite.StateStopping
+		})
 		got := read()
 		old, now := saved+" 4194306", n+" 4194306"
 		switch {
