@@ -206,9 +206,12 @@ func (v *localVolumes) used(ctx context.Context) (map[string][]string, error) {
 }
 
 func (v *localVolumes) info(ctx context.Context, name string, used map[string][]string) (VolumeInfo, error) {
+	if !nameRE.MatchString(name) {
+		return VolumeInfo{}, errNoVolume
+	}
 	dir := v.rt.volumeDir(name)
 	st, err := os.Lstat(dir)
-	if !nameRE.MatchString(name) || errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir() {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir() {
 		return VolumeInfo{}, errNoVolume
 	}
 	if err != nil {
@@ -261,6 +264,9 @@ func removeTree(dir string) error {
 		return nil
 	}
 	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // somebody else was at it
+	}
 	if errors.Is(err, fs.ErrPermission) {
 		if err := os.Chmod(dir, 0o700); err != nil {
 			return err
