@@ -42,6 +42,38 @@ func status(tb testing.TB, pid int, field string) string {
 	return ""
 }
 
+// ownNamespaces checks that a process shares no namespace with us.
+func ownNamespaces(t *testing.T, pid int) {
+	t.Helper()
+	for _, ns := range []string{"user", "mnt", "pid", "net", "ipc", "uts"} {
+		ours, err1 := os.Readlink("/proc/self/ns/" + ns)
+		its, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, ns))
+		if err1 != nil || err2 != nil || ours == its {
+			t.Errorf("%s namespace: got %q, want another than ours, %q (%v, %v)", ns, its, ours, err1, err2)
+		}
+	}
+}
+
+// confined checks the credentials of a process: who it is on the host, and its
+// capabilities in its own user namespace.
+func confined(t *testing.T, pid, uid int, caps uint64) {
+	t.Helper()
+	mask := fmt.Sprintf("%016x", caps)
+	for field, want := range map[string]string{
+		"Uid":        fmt.Sprintf("%d %[1]d %[1]d %[1]d", uid),
+		"CapEff":     mask,
+		"CapPrm":     mask,
+		"CapInh":     "0000000000000000",
+		"CapAmb":     "0000000000000000",
+		"NoNewPrivs": "1",
+		"Seccomp":    "2",
+	} {
+		if got := status(t, pid, field); got != want {
+			t.Errorf("%s: got %q, want %q", field, got, want)
+		}
+	}
+}
+
 func TestSentryIsJailed(t *testing.T) {
 	testenv.NeedGVisor(t)
 	pid := sentry(t, start(t, spec(t)))
@@ -53,27 +85,8 @@ func TestSentryIsJailed(t *testing.T) {
 			t.Errorf("groups: got %q, want none", got)
 		}
 	}
-	ptraceOnly := fmt.Sprintf("%016x", 1<<unix.CAP_SYS_PTRACE)
-	for field, want := range map[string]string{
-		"Uid":        fmt.Sprintf("%d %[1]d %[1]d %[1]d", uid),
-		"CapEff":     ptraceOnly, // in its own user namespace
-		"CapPrm":     ptraceOnly,
-		"CapInh":     "0000000000000000",
-		"CapAmb":     "0000000000000000",
-		"NoNewPrivs": "1",
-		"Seccomp":    "2",
-	} {
-		if got := status(t, pid, field); got != want {
-			t.Errorf("%s of the sentry: got %q, want %q", field, got, want)
-		}
-	}
-	for _, ns := range []string{"user", "mnt", "pid", "net", "ipc", "uts"} {
-		ours, err1 := os.Readlink("/proc/self/ns/" + ns)
-		its, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, ns))
-		if err1 != nil || err2 != nil || ours == its {
-			t.Errorf("%s namespace of the sentry: got %q, want another than ours, %q (%v, %v)", ns, its, ours, err1, err2)
-		}
-	}
+	confined(t, pid, uid, 1<<unix.CAP_SYS_PTRACE)
+	ownNamespaces(t, pid)
 	for _, stub := range hostos.Descendants(pid) {
 		if got := status(t, stub, "Seccomp"); got != "2" {
 			t.Errorf("Seccomp of stub %d: got %q, want 2", stub, got)

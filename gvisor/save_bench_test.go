@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/boxlite-go/boxlite/gvisor"
+	"github.com/boxlite-go/boxlite/internal/engine"
 	"github.com/boxlite-go/boxlite/internal/guest"
 	"github.com/boxlite-go/boxlite/internal/testenv"
 )
@@ -18,19 +19,25 @@ var layers = []struct{ name, fill string }{
 	{"10000files", "cd /root; for i in $(seq 100); do mkdir $i; for j in $(seq 100); do echo $j > $i/$j; done; done"},
 }
 
+// filled is a box with a saved layer.
+func filled(b *testing.B, fill string) engine.Spec {
+	b.Helper()
+	s := spec(b)
+	s.DiskSize, s.Memory = 4e9, 512<<20
+	m := start(b, s)
+	sh(b, m, fill)
+	save(b, m)
+	stop(b, m)
+	return s
+}
+
 // BenchmarkSave is a save after a change of 10 MB, with how long the box stood
 // still; first is the first save after a start.
 func BenchmarkSave(b *testing.B) {
 	testenv.NeedGVisor(b)
 	for _, l := range layers {
 		b.Run(l.name, func(b *testing.B) {
-			s := spec(b)
-			s.DiskSize, s.Memory = 4e9, 512<<20
-			m := start(b, s)
-			sh(b, m, l.fill)
-			save(b, m)
-			stop(b, m)
-			m = start(b, s)
+			m := start(b, filled(b, l.fill))
 			first := saveIt(b, m).Paused
 			var paused time.Duration
 			for b.Loop() {
@@ -51,12 +58,7 @@ func BenchmarkStartLayer(b *testing.B) {
 	e := gvisor.New(gvisor.Options{CacheDir: b.TempDir()})
 	for _, l := range layers {
 		b.Run(l.name, func(b *testing.B) {
-			s := spec(b)
-			s.DiskSize, s.Memory = 4e9, 512<<20
-			m := start(b, s)
-			sh(b, m, l.fill)
-			save(b, m)
-			stop(b, m)
+			s := filled(b, l.fill)
 			var ready time.Duration
 			for b.Loop() {
 				began := time.Now()

@@ -74,27 +74,8 @@ func TestGoferIsJailed(t *testing.T) {
 	sh(t, m, "cat /v/f")
 	pid := gofers()[0]
 
-	files := fmt.Sprintf("%016x", 1<<unix.CAP_DAC_OVERRIDE|1<<unix.CAP_FOWNER)
-	for field, want := range map[string]string{
-		"Uid":        fmt.Sprintf("%d %[1]d %[1]d %[1]d", os.Geteuid()),
-		"CapEff":     files, // in its own user namespace
-		"CapPrm":     files,
-		"CapInh":     "0000000000000000",
-		"CapAmb":     "0000000000000000",
-		"NoNewPrivs": "1",
-		"Seccomp":    "2",
-	} {
-		if got := status(t, pid, field); got != want {
-			t.Errorf("%s of the gofer: got %q, want %q", field, got, want)
-		}
-	}
-	for _, ns := range []string{"user", "mnt", "pid", "net", "ipc", "uts"} {
-		ours, err1 := os.Readlink("/proc/self/ns/" + ns)
-		its, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, ns))
-		if err1 != nil || err2 != nil || ours == its {
-			t.Errorf("%s namespace of the gofer: got %q, want another than ours, %q (%v, %v)", ns, its, ours, err1, err2)
-		}
-	}
+	confined(t, pid, os.Geteuid(), 1<<unix.CAP_DAC_OVERRIDE|1<<unix.CAP_FOWNER)
+	ownNamespaces(t, pid)
 	if got, want := names(t, fmt.Sprintf("/proc/%d/root", pid)), []string{"0"}; !slices.Equal(got, want) {
 		t.Errorf("root of the gofer: got %q, want the volume alone", got)
 	}
