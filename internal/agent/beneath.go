@@ -142,6 +142,13 @@ func (b *beneath) link(old, name string) error {
 	})
 }
 
+// rename gives a file the name of another in the same directory.
+func (b *beneath) rename(old, name string) error {
+	return b.at("rename", name, func(dir int, base string) error {
+		return unix.Renameat(dir, filepath.Base(old), dir, base)
+	})
+}
+
 func (b *beneath) remove(name string) error {
 	return b.at("remove", name, func(dir int, base string) error {
 		return unix.Unlinkat(dir, base, 0)

@@ -143,26 +143,54 @@ func (t *tree) symlink(name string, h *tar.Header) error {
 	return err
 }
 
+// file writes a regular file. One that is there already stays as it is until
+// the new one is whole.
 func (t *tree) file(name string, h *tar.Header, r io.Reader) error {
-	var f *os.File
 	mode := headerMode(h)
-	err := t.replace(name, func() (err error) {
-		f, err = t.root.create(name, mode)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if h.Size > 0 {
-		if _, err := t.u.copier.copy(f, r); err != nil {
-			return errors.Join(err, t.root.remove(name)) // half a file helps nobody
+	f, err := t.root.create(name, mode)
+	if !errors.Is(err, fs.ErrExist) {
+		if err != nil {
+			return err
 		}
+		return t.fill(f, name, h, r)
 	}
-	if err := t.finishFile(f, mode); err != nil {
+	switch {
+	case t.u.opts.NoOverwrite:
+		return fail(guest.KindExists, "exists")
+	case t.root.isDir(name):
+		return fail(guest.KindIsDir, "is a directory in the box")
+	}
+	tmp := filepath.Join(filepath.Dir(name), ".boxlite-"+randomID())
+	if f, err = t.root.create(tmp, mode); err != nil {
 		return err
 	}
-	return t.root.chtimes(name, h.ModTime)
+	if err := t.fill(f, tmp, h, r); err != nil {
+		return err
+	}
+	if err := t.root.rename(tmp, name); err != nil {
+		return errors.Join(err, t.root.remove(tmp))
+	}
+	return nil
+}
+
+// fill gives a file that was just made its content, or removes it: half a file
+// helps nobody.
+func (t *tree) fill(f *os.File, name string, h *tar.Header, r io.Reader) error {
+	defer f.Close()
+	var err error
+	if h.Size > 0 {
+		_, err = t.u.copier.copy(f, r)
+	}
+	if err == nil {
+		err = t.finishFile(f, headerMode(h))
+	}
+	if err == nil {
+		err = t.root.chtimes(name, h.ModTime)
+	}
+	if err != nil {
+		return errors.Join(err, t.root.remove(name))
+	}
+	return nil
 }
 
 func (t *tree) finishFile(f *os.File, mode fs.FileMode) error {
