@@ -33,6 +33,7 @@ var (
 	Stopped         = Kind{http.StatusConflict, "StoppedError", "stopped"}
 	Reaped          = Kind{http.StatusGone, "SessionReapedError", "session_reaped"}
 	TooLarge        = Kind{http.StatusRequestEntityTooLarge, "PayloadTooLargeError", "payload_too_large"}
+	Range           = Kind{http.StatusRequestedRangeNotSatisfiable, "InvalidArgumentError", "invalid_argument"}
 	Image           = Kind{http.StatusUnprocessableEntity, "ImageError", "image_pull_failed"}
 	Execution       = Kind{http.StatusUnprocessableEntity, "ExecutionError", "execution_failed"}
 	Exhausted       = Kind{http.StatusTooManyRequests, "ResourceExhaustedError", "resource_exhausted"}

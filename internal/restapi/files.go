@@ -221,17 +221,54 @@ func (s *Server) getFile(w http.ResponseWriter, r *http.Request, b *boxlite.Box,
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("ETag", fmt.Sprintf(`"%x-%x"`, st.Size(), st.ModTime().UnixNano()))
 	h.Set("X-Boxlite-Mode", fmt.Sprintf("%o", st.Mode().Perm()))
-	f := &seeker{fsys: fsys, name: name, size: st.Size()}
+	if rng := r.Header.Get("Range"); !strings.HasPrefix(rng, "bytes=") || strings.Count(rng, ",") >= maxRanges {
+		r.Header.Del("Range") // the whole is an answer to any
+	} else if strings.Contains(","+strings.TrimPrefix(rng, "bytes=")+",", ",-0,") {
+		h.Set("Content-Range", fmt.Sprintf("bytes */%d", st.Size()))
+		return httpapi.Range.Errorf("range %.100q: is of no byte", rng)
+	}
+	f := &seeker{fsys: fsys, name: name, st: st}
 	defer f.close()
-	http.ServeContent(&stalling{ResponseWriter: w, rc: http.NewResponseController(w)}, r, "", st.ModTime(), f)
+	to := &ranged{stalling: stalling{w, http.NewResponseController(w)}}
+	http.ServeContent(to, r, "", st.ModTime(), f)
+	if to.refused {
+		return httpapi.Range.Errorf("range %.100q: is not in the %d bytes of the file", r.Header.Get("Range"), st.Size())
+	}
 	return nil
 }
 
-// seeker reads a file of a box from any place, by reading up to it.
+// maxRanges bounds the parts that one request may ask for: to go back in a file
+// of a box is to read it again.
+const maxRanges = 16
+
+// ranged keeps back the text that net/http answers a bad range with.
+type ranged struct {
+	stalling
+	refused bool
+}
+
+func (w *ranged) WriteHeader(code int) {
+	if code == http.StatusRequestedRangeNotSatisfiable {
+		w.refused = true
+		return
+	}
+	w.stalling.WriteHeader(code)
+}
+
+func (w *ranged) Write(p []byte) (int, error) {
+	if w.refused {
+		return len(p), nil
+	}
+	return w.stalling.Write(p)
+}
+
+// seeker reads a file of a box from any place, by reading up to it. If the file
+// is not the one that was announced, before its first byte or its last, it
+// fails, and the answer is cut short.
 type seeker struct {
 	fsys fs.FS
 	name string
-	size int64
+	st   fs.FileInfo
 	want int64 // where the next read begins
 	at   int64 // where f stands
 	f    fs.File
@@ -242,7 +279,7 @@ func (f *seeker) Seek(offset int64, whence int) (int64, error) {
 	case io.SeekCurrent:
 		offset += f.want
 	case io.SeekEnd:
-		offset += f.size
+		offset += f.st.Size()
 	}
 	if offset < 0 {
 		return 0, errors.New("seek before the beginning")
@@ -259,6 +296,9 @@ func (f *seeker) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		f.f, f.at = file, 0
+		if err := f.same(file.Stat()); err != nil {
+			return 0, err
+		}
 	}
 	if skip := f.want - f.at; skip > 0 {
 		n, err := io.CopyN(io.Discard, f.f, skip)
@@ -270,7 +310,20 @@ func (f *seeker) Read(p []byte) (int, error) {
 	n, err := f.f.Read(p)
 	f.at += int64(n)
 	f.want = f.at
+	if f.at >= f.st.Size() {
+		if err := f.same(fs.Stat(f.fsys, f.name)); err != nil {
+			return 0, err
+		}
+	}
 	return n, err
+}
+
+// same tells whether a file is still the one that was announced.
+func (f *seeker) same(st fs.FileInfo, err error) error {
+	if err == nil && (st.Size() != f.st.Size() || !st.ModTime().Equal(f.st.ModTime())) {
+		err = errors.New("it has changed")
+	}
+	return err
 }
 
 func (f *seeker) close() {

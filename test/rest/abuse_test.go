@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"archive/tar"
 	"bufio"
 	"crypto/rand"
 	"encoding/json"
@@ -126,13 +127,31 @@ func TestAbuse(t *testing.T) {
 	})
 	t.Run("a tar that breaks off", func(t *testing.T) {
 		t.Parallel()
+		const file = "/files?path=/cut/old"
+		raw := []string{"Content-Type", "application/octet-stream", "Accept", "application/octet-stream"}
+		s.call(t, "PUT", "/v1/boxes/"+box+file, strings.NewReader("old"), raw...)
 		conn := s.dial(t)
-		fmt.Fprintf(conn, "PUT /v1/boxes/%s/files?path=/cut/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/x-tar\r\nContent-Length: 100000\r\n\r\n", box, apiKey)
-		_, _ = io.CopyN(conn, rand.Reader, 600)
+		fmt.Fprintf(conn, "PUT /v1/boxes/%s/files?path=/cut/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/x-tar\r\nContent-Length: 4000000\r\n\r\n", box, apiKey)
+		tw := tar.NewWriter(conn)
+		_ = tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "first", Mode: 0o644}) // a server that hangs up answers below
+		_ = tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "old", Mode: 0o644, Size: 3000000})
+		_, _ = io.CopyN(conn, rand.Reader, 2000000) // more than waits on the way to the box
 		conn.(*net.TCPConn).CloseWrite()
 		line, err := bufio.NewReader(conn).ReadString('\n')
 		if err == nil && !strings.Contains(line, "400") {
 			t.Errorf("got %q, want 400", line)
+		}
+		if _, body := s.call(t, "GET", "/v1/boxes/"+box+file, nil, raw...); body != "old" {
+			t.Errorf("the file that was there: got %.100q", body)
+		}
+		if _, body := s.call(t, "GET", "/v1/boxes/"+box+"/files/list?path=/cut", nil); strings.Count(body, `"name"`) != 2 {
+			t.Errorf("left: %s, want first and old", body)
+		}
+		if status, body := s.call(t, "PUT", "/v1/boxes/"+box+file, strings.NewReader("new"), raw...); status != 204 {
+			t.Errorf("again: got %d %s", status, body)
+		}
+		if _, body := s.call(t, "GET", "/v1/boxes/"+box+file, nil, raw...); body != "new" {
+			t.Errorf("the new file: got %.100q", body)
 		}
 	})
 	t.Run("random bytes as a WebSocket", func(t *testing.T) {
