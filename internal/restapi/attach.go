@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
@@ -51,7 +52,16 @@ type wish struct {
 	write   bool
 	from    boxlite.AttachOptions
 	offsets bool // the client counts bytes, and wants to be told of gaps
+
+	// patience is how long the client may take nothing, and answer nothing,
+	// before its command goes on without it. Less than the common times counts
+	// as those.
+	patience time.Duration
 }
+
+// maxPatience bounds patience. A client that reads so slowly waits for a
+// person; one that has gone is noticed by the kernel.
+const maxPatience = time.Hour
 
 func wishOf(r *http.Request) (wish, error) {
 	var o wish
@@ -72,6 +82,13 @@ func wishOf(r *http.Request) (wish, error) {
 			return o, httpapi.InvalidArgument.Errorf("%s %.40q: give a number of bytes", q.name, v)
 		}
 		*q.to, o.offsets = n, true
+	}
+	if v := r.URL.Query().Get("patience"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 0 || n > int(maxPatience.Seconds()) {
+			return o, httpapi.InvalidArgument.Errorf("patience %.40q: give 0 to %v seconds", v, maxPatience.Seconds())
+		}
+		o.patience = time.Duration(n) * time.Second
 	}
 	o.from.Lossy, err = boolQuery(r, "lossy", !o.write)
 	return o, err

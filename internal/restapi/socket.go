@@ -156,7 +156,7 @@ func (k *socket) lives(before int64) bool {
 	if k.sent.Load() != before || k.sending() {
 		return true // if that is stuck, it ends by itself
 	}
-	return k.answers(pingTimeout)
+	return k.answers(max(pingTimeout, k.wish.patience))
 }
 
 // answers asks for a sign of life and waits for it.
@@ -356,7 +356,7 @@ func (k *socket) flushLocked(channel byte) {
 }
 
 func (k *socket) writeLocked(t websocket.MessageType, p []byte) error {
-	ctx, cancel := context.WithTimeout(k.ctx, sendTimeout)
+	ctx, cancel := context.WithTimeout(k.ctx, max(sendTimeout, k.wish.patience))
 	defer cancel()
 	err := k.conn.Write(ctx, t, p)
 	if err != nil {

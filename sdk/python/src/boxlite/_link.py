@@ -24,6 +24,11 @@ _KEPT = 1 << 30
 #: gives none of its output up for ten.
 _AGAIN = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)
 
+#: Seconds for which somebody who has a stream may read nothing of it, before
+#: the command goes on without. A reader that asks a model about each line needs
+#: some minutes; a stream that was forgotten must not hold its command for ever.
+_PATIENCE = 600
+
 STDOUT, STDERR = 1, 2
 
 
@@ -270,11 +275,10 @@ class Link:
     async def _attach(self) -> None:
         """Follows the command from where we are. Where that cannot be it is
         known afterwards how it ended, or what is wrong."""
-        query = {
-            f"std{name}_offset": str(self.out[n].received)
-            for n, name in ((STDOUT, "out"), (STDERR, "err"))
-            if self.out[n].received
-        }
+        query = {"patience": str(_PATIENCE)}
+        for n, name in ((STDOUT, "stdout_offset"), (STDERR, "stderr_offset")):
+            if self.out[n].received:
+                query[name] = str(self.out[n].received)
         if self.read_only:
             query["stdin"] = "0"
         try:

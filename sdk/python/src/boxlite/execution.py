@@ -80,7 +80,7 @@ class ExecOutput(Unpicklable):
     none. On a terminal lines end with "\\r\\n".
 
     The reader sets the pace: the command waits when some MiB are not read. When
-    nothing is read for 20 seconds the command goes on, and what is lost then
+    nothing is read for ten minutes the command goes on, and what is lost then
     raises ResourceExhaustedError, once, in its place.
     """
 

@@ -366,9 +366,9 @@ async def test_a_line_that_breaks_is_made_again_where_it_was():
         assert link.exit is not None
         assert b"".join(iter(link.out[1].take, b"")) == b"oneonethree"
     assert sockets.targets == [
-        "/v1/boxes/box/executions/exec/attach",
-        "/v1/boxes/box/executions/exec/attach?stdout_offset=3&stderr_offset=3",
-        "/v1/boxes/box/executions/exec/attach?stdout_offset=6&stderr_offset=6",
+        "/v1/boxes/box/executions/exec/attach?patience=600",
+        "/v1/boxes/box/executions/exec/attach?patience=600&stdout_offset=3&stderr_offset=3",
+        "/v1/boxes/box/executions/exec/attach?patience=600&stdout_offset=6&stderr_offset=6",
     ]
 
 
