@@ -18,11 +18,16 @@ import (
 // [*Error] with the condition in it, as the caller gets them.
 type backend interface {
 	boxStore
+	runtimeFacts
 	images() imageStore
 	volumes() volumeStore
+	Close() error
+}
+
+type runtimeFacts interface {
 	Info(ctx context.Context) (Info, error)
 	Engines(ctx context.Context) []EngineStatus
-	Close() error
+	Whoami(ctx context.Context) (Identity, error)
 }
 
 // boxStore makes and finds boxes.

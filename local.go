@@ -339,6 +339,8 @@ func (r *local) Info(ctx context.Context) (Info, error) {
 	return info, nil
 }
 
+func (r *local) Whoami(context.Context) (Identity, error) { return Identity{Name: "local"}, nil }
+
 func (r *local) Close() error {
 	r.mu.Lock()
 	shims := r.shims

@@ -176,6 +176,14 @@ func (r *remote) Info(ctx context.Context) (Info, error) {
 	return info, nil
 }
 
+func (r *remote) Whoami(ctx context.Context) (Identity, error) {
+	var me rest.Me
+	if err := r.get(ctx, &me, nil, "me"); err != nil {
+		return Identity{}, remoteErr("whoami", "", err)
+	}
+	return Identity{Name: me.Sub, Scopes: me.Scopes}, nil
+}
+
 // conditions is what the conditions of the wire are here, and the codes of
 // errors that have none.
 var conditions = map[string]error{

@@ -117,6 +117,16 @@ func (r *Runtime) Remove(ctx context.Context, key string, o RemoveOptions) error
 // Info describes the runtime.
 func (r *Runtime) Info(ctx context.Context) (Info, error) { return r.on.Info(ctx) }
 
+// Identity is who a server takes the caller for.
+type Identity struct {
+	Name   string   // of the key; "local" for the user who runs the server, and without one
+	Scopes []string // what it may do; nil without a server: all
+}
+
+// Whoami asks who the caller is. The error is [ErrUnauthorized] when a server
+// does not know the key.
+func (r *Runtime) Whoami(ctx context.Context) (Identity, error) { return r.on.Whoami(ctx) }
+
 // EngineStatus says whether an engine works on this host.
 type EngineStatus struct {
 	Name string

@@ -60,14 +60,18 @@ func (f *boxFlags) register(cmd *cobra.Command) {
 }
 
 // options puts the flags and arguments into the options of a box. The rest of
-// args is IMAGE and CMD, without IMAGE when --rootfs is given.
-func (f *boxFlags) options(cmd *cobra.Command, args []string) (boxlite.BoxOptions, error) {
+// args is IMAGE and CMD, without IMAGE when --rootfs is given. On a server, away,
+// paths are those of its host.
+func (f *boxFlags) options(cmd *cobra.Command, args []string, away bool) (boxlite.BoxOptions, error) {
 	o := boxlite.BoxOptions{
 		Name: f.name, Rootfs: f.rootfs, Hostname: f.hostname, CPUs: f.cpus, MemoryMiB: f.memory,
 		DiskSizeGB: f.disk, SaveInterval: f.save, WorkingDir: f.process.dir, User: f.process.user, TTY: f.process.tty,
 	}
 	var err error
 	switch {
+	case f.rootfs != "" && away:
+		o.Rootfs = f.rootfs
+		err = absolute("--rootfs", f.rootfs)
 	case f.rootfs != "":
 		// The box may first be started from elsewhere.
 		if o.Rootfs, err = filepath.Abs(f.rootfs); err != nil {
@@ -80,6 +84,14 @@ func (f *boxFlags) options(cmd *cobra.Command, args []string) (boxlite.BoxOption
 		return o, usagef("want IMAGE [CMD...], got nothing")
 	default:
 		o.Image, args = args[0], args[1:]
+	}
+	for _, v := range f.volumes {
+		if away && strings.HasPrefix(v, ".") {
+			err = absolute("--volume", v)
+		}
+	}
+	if err != nil {
+		return o, err
 	}
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
@@ -102,6 +114,14 @@ func (f *boxFlags) options(cmd *cobra.Command, args []string) (boxlite.BoxOption
 	sec.ReducedIsolation = f.security.reduced
 	o.Security = sec
 	return o, nil
+}
+
+// absolute refuses a path of a server's host that is told from here.
+func absolute(flag, path string) error {
+	if filepath.IsAbs(path) {
+		return nil
+	}
+	return usagef("%s %q: give an absolute path of the server's host", flag, path)
 }
 
 // words reads a command: a JSON array, or one word.

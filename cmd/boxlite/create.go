@@ -21,7 +21,7 @@ command, and the box stops when it ends. The box stays until it is removed.`,
   boxlite exec work python -c 'print(6*7)'`,
 		ValidArgsFunction: a.completeImage,
 		RunE: a.with(func(cmd *cobra.Command, rt *boxlite.Runtime, args []string) error {
-			o, err := f.options(cmd, args)
+			o, err := f.options(cmd, args, a.away)
 			if err != nil {
 				return err
 			}

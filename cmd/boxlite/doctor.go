@@ -63,7 +63,7 @@ func checkRow(t *table, v checkView) {
 func (a *app) examine(ctx context.Context) (checks []checkView, able bool) {
 	host := checkView{Name: "host", Status: "ok", Detail: hostDetail()}
 	checks = append(checks, host)
-	rt, err := a.open(ctx)
+	rt, err := a.openHome(ctx)
 	if err != nil {
 		return append(checks, checkView{Name: "home", Status: "failed", Detail: err.Error()}), false
 	}

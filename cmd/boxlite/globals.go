@@ -25,6 +25,7 @@ type globals struct {
 	mirrors    []string
 	resolver   string
 	debug      bool
+	server     serverFlags
 }
 
 func (g *globals) register(root *cobra.Command) {
@@ -35,6 +36,7 @@ func (g *globals) register(root *cobra.Command) {
 	f.StringArrayVar(&g.mirrors, "mirror", nil, "ask another host first, `REGISTRY=HOST[/PREFIX]`; repeat ($BOXLITE_MIRRORS)")
 	f.StringArrayVar(&g.insecure, "insecure-registry", nil, "speak plain http with registry `HOST`; repeat ($BOXLITE_INSECURE_REGISTRIES)")
 	f.StringVar(&g.resolver, "resolver", "", "DNS server to ask for boxes, `IP[:PORT]` ($BOXLITE_RESOLVER; default as this host does)")
+	g.server.register(root)
 	f.BoolVar(&g.debug, "debug", false, "log to standard error ($BOXLITE_DEBUG)")
 }
 
@@ -56,7 +58,7 @@ func orList(flag []string, env string) []string {
 
 // runtimeConfig puts flags, environment and configuration file together.
 func (a *app) runtimeConfig() (boxlite.Config, error) {
-	cfg := boxlite.Config{Engine: a.engine}
+	cfg := boxlite.Config{Engine: a.engine, Logger: a.debugLog()}
 	if path := or(a.globals.config, "BOXLITE_CONFIG"); path != "" {
 		if err := readConfig(path, &cfg); err != nil {
 			return cfg, err
@@ -72,10 +74,15 @@ func (a *app) runtimeConfig() (boxlite.Config, error) {
 	if r := or(a.globals.resolver, "BOXLITE_RESOLVER"); r != "" {
 		cfg.Resolver = r
 	}
-	if debug, _ := strconv.ParseBool(os.Getenv("BOXLITE_DEBUG")); debug || a.globals.debug {
-		cfg.Logger = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
 	return cfg, a.addRegistries(&cfg)
+}
+
+// debugLog is where the library logs to; nil: nowhere.
+func (a *app) debugLog() *slog.Logger {
+	if debug, _ := strconv.ParseBool(os.Getenv("BOXLITE_DEBUG")); !debug && !a.globals.debug {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func (a *app) addRegistries(cfg *boxlite.Config) error {
@@ -158,8 +165,21 @@ func parseMirror(s string) (boxlite.Mirror, error) {
 	return boxlite.Mirror{Registry: reg, Host: host}, nil
 }
 
-// open opens the runtime the flags name. The caller closes it.
+// open opens the runtime the flags name: that of a server, or of a home here.
+// The caller closes it.
 func (a *app) open(ctx context.Context) (*boxlite.Runtime, error) {
+	server, err := a.server()
+	if err != nil {
+		return nil, err
+	}
+	if server != nil {
+		return a.connect(ctx, *server)
+	}
+	return a.openHome(ctx)
+}
+
+// openHome opens the home here.
+func (a *app) openHome(ctx context.Context) (*boxlite.Runtime, error) {
 	cfg, err := a.runtimeConfig()
 	if err != nil {
 		return nil, err

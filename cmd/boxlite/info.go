@@ -35,7 +35,7 @@ func (a *app) infoCommand() *cobra.Command {
 				return err
 			}
 			v := infoView{
-				Version: boxlite.Version(), Home: i.Home, Virtualization: a.engine.Name(), OS: i.OS, Arch: i.Arch,
+				Version: i.Version, Home: i.Home, Virtualization: i.Engine, OS: i.OS, Arch: i.Arch,
 				BoxesStopped: i.Boxes[boxlite.StateStopped], BoxesConfigured: i.Boxes[boxlite.StateConfigured],
 				BoxesFailed: i.Boxes[boxlite.StateFailed], Images: i.Images,
 			}

@@ -19,16 +19,19 @@ const engineEnv = "BOXLITE_SCRIPT_ENGINE"
 
 const raceEnv = "GORACE"
 
-// on runs a test on the fake engine, and on gVisor where that works. With
-// -short it is the fake one alone.
+// viaServer is the fake engine behind a server, to which the commands go.
+const viaServer = "server"
+
+// on runs a test on the fake engine, behind a server too, and on gVisor where
+// that works. With -short it is the fake one alone.
 func on(t *testing.T, test func(t *testing.T, engine string)) {
 	t.Helper()
-	for _, engine := range []string{"fake", "gvisor"} {
+	for _, engine := range []string{"fake", viaServer, "gvisor"} {
 		t.Run(engine, func(t *testing.T) {
 			switch only := os.Getenv(engineEnv); {
 			case only != "" && only != engine:
 				t.Skipf("needs %s=%s", engineEnv, engine)
-			case only == "" && engine != "fake" && testing.Short():
+			case only == "" && engine == "gvisor" && testing.Short():
 				t.Skip("needs a run without -short")
 			case engine == "gvisor":
 				testenv.NeedGVisor(t)
@@ -42,6 +45,7 @@ func on(t *testing.T, test func(t *testing.T, engine string)) {
 // its boxes.
 func TestMain(m *testing.M) {
 	engines := map[string]boxlite.Engine{"fake": enginetest.Fake(), "gvisor": gvisor.New(gvisor.Options{})}
+	engines[viaServer] = engines["fake"]
 	boxlite.RunHelper(engines["fake"], engines["gvisor"])
 	testscript.Main(prepared{m}, map[string]func(){"boxlite": func() { os.Exit(Main(engines[os.Getenv(engineEnv)])) }})
 }

@@ -18,6 +18,7 @@ type app struct {
 	stderr  io.Writer
 	signals *signals
 	globals globals
+	away    bool // the runtime that was opened is that of a server
 }
 
 // Main runs the command line of this process on an engine and returns the exit
@@ -57,6 +58,8 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          runRoot,
+
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.globals.server.check(cmd) },
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetVersionTemplate("boxlite {{.Version}}\n")
@@ -85,7 +88,7 @@ func (a *app) root() *cobra.Command {
 	add("image", a.pullCommand(), a.imagesCommand(), a.rmiCommand(), a.pruneCommand(),
 		a.importCommand(), a.loadCommand(), a.saveCommand())
 	add("volume", a.volumeCommand())
-	add("system", a.serveCommand(), a.infoCommand(), a.doctorCommand(), a.versionCommand())
+	add("system", a.serveCommand(), a.infoCommand(), a.doctorCommand(), a.versionCommand(), a.authCommand())
 	return root
 }
 

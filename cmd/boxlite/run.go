@@ -51,7 +51,7 @@ command has ended, unless --rm is given.`,
 
 func (a *app) run(cmd *cobra.Command, rt *boxlite.Runtime, f *runFlags, args []string) error {
 	ctx := cmd.Context()
-	o, err := f.options(cmd, args)
+	o, err := f.options(cmd, args, a.away)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +38,7 @@ import (
 //	registry      starts a registry that has tiny:latest; its address is $REGISTRY
 //	locked        starts one that wants other credentials; $LOCKED
 //	closed        finds an address where nobody listens; $CLOSED, $CLOSED_PORT
+//	served        starts the server anew, with the mirrors that are set now
 //	dial ADDR TXT connects until somebody there says TXT in a line
 func TestScripts(t *testing.T) { on(t, testScripts) }
 
@@ -47,7 +50,9 @@ func testScripts(t *testing.T, engine string) {
 		Setup:               func(env *testscript.Env) error { return setup(env, engine) },
 		Condition: func(cond string) (bool, error) {
 			switch cond {
-			case "fake", "gvisor":
+			case "fake":
+				return engine != "gvisor", nil
+			case "gvisor", viaServer:
 				return cond == engine, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
@@ -77,6 +82,11 @@ func testScripts(t *testing.T, engine string) {
 				ts.Setenv("CLOSED", ln.Addr().String())
 				ts.Setenv("CLOSED_PORT", fmt.Sprint(ln.Addr().(*net.TCPAddr).Port))
 			},
+			"served": func(ts *testscript.TestScript, _ bool, _ []string) {
+				if engine == viaServer {
+					ts.Check(ts.Value(serverKey{}).(*server).restart("BOXLITE_MIRRORS=" + ts.Getenv("BOXLITE_MIRRORS")))
+				}
+			},
 			"dial": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(dialUntil(args[0], args[1]))
 			},
@@ -92,6 +102,18 @@ func setup(env *testscript.Env, engine string) error {
 	env.Setenv(engineEnv, engine)
 	env.Setenv(raceEnv, os.Getenv(raceEnv))
 	env.Setenv(enginetest.AgentEnv, os.Getenv(enginetest.AgentEnv))
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return err
+	}
+	if engine == viaServer {
+		x := &server{vars: env.Vars}
+		if err := x.start(); err != nil {
+			return err
+		}
+		env.Defer(x.stop)
+		env.Values[serverKey{}] = x
+		env.Setenv("BOXLITE_REST_URL", x.url)
+	}
 	env.Defer(func() {
 		cmd := exec.Command("boxlite", "rm", "--all", "--force")
 		cmd.Env = env.Vars
@@ -99,13 +121,66 @@ func setup(env *testscript.Env, engine string) error {
 			panic(fmt.Sprintf("remove what the script left: %v: %s", err, out))
 		}
 	})
-	return os.Mkdir(home, 0o700)
+	return nil
+}
+
+// server serves the home of a script on a unix socket, in a process of its own.
+type server struct {
+	vars []string
+	url  string
+	dir  string
+	cmd  *exec.Cmd
+}
+
+// serverKey is where a script finds its server.
+type serverKey struct{}
+
+func (x *server) start() (err error) {
+	if x.dir, err = os.MkdirTemp("", "boxlite"); err != nil { // the path of a socket is short
+		return err
+	}
+	x.url = "unix://" + filepath.Join(x.dir, "s")
+	return x.restart()
+}
+
+// restart starts it with more variables, and ends the one before.
+func (x *server) restart(vars ...string) error {
+	if x.cmd != nil {
+		x.end()
+	}
+	x.cmd = exec.Command("boxlite", "serve", "--socket", strings.TrimPrefix(x.url, "unix://"))
+	x.cmd.Env = append(x.vars, vars...)
+	said, err := x.cmd.StderrPipe()
+	if err == nil {
+		err = x.cmd.Start()
+	}
+	lines := bufio.NewReader(said)
+	for line := ""; err == nil; line, err = lines.ReadString('\n') {
+		if strings.Contains(line, "listening on") {
+			go io.Copy(io.Discard, lines) // ends with the server
+			return nil
+		}
+	}
+	return fmt.Errorf("server: %w", err)
+}
+
+// end waits until the server has ended in order.
+func (x *server) end() {
+	_ = x.cmd.Process.Signal(syscall.SIGTERM)
+	if err := x.cmd.Wait(); err != nil {
+		panic(fmt.Sprintf("server: %v", err))
+	}
+}
+
+func (x *server) stop() {
+	x.end()
+	os.RemoveAll(x.dir)
 }
 
 // boxPath is where commands are in a box: on the fake engine they are the
 // host's.
 func boxPath(engine string) string {
-	if engine == "fake" {
+	if engine != "gvisor" {
 		return os.Getenv("PATH")
 	}
 	return "/bin"
@@ -132,7 +207,7 @@ func rootfs(engine string) []byte {
 		add(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}, nil)
 	}
 	add(&tar.Header{Name: "etc/hello", Mode: 0o644}, []byte("hello\n"))
-	if engine != "fake" {
+	if engine == "gvisor" {
 		busybox, err := os.ReadFile("/bin/busybox")
 		if err != nil {
 			panic(fmt.Sprintf("%v; install busybox-static", err))
