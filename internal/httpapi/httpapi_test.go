@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
@@ -67,6 +68,15 @@ func routes() []httpapi.Route {
 			return nil
 		}},
 		{Pattern: "GET /panic", Scope: "box:read", Handle: func(http.ResponseWriter, *http.Request) error { panic("bug") }},
+		{Pattern: "GET /upgrade", Scope: "box:read", Handle: func(w http.ResponseWriter, _ *http.Request) error {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n")
+			return err
+		}},
 		{Pattern: "GET /cut", Scope: "box:read", Handle: func(w http.ResponseWriter, _ *http.Request) error {
 			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, "half")
@@ -276,6 +286,26 @@ func TestAccessLog(t *testing.T) {
 	r.Header.Set("X-Request-Id", "bad id\nwith a line")
 	if id := do(t, h, r).header.Get("X-Request-Id"); strings.ContainsAny(id, " \n") || id == "" {
 		t.Errorf("request id: got %q, want one of ours", id)
+	}
+}
+
+// TestUpgradeIsLogged: a connection that becomes another protocol is logged and
+// counted as that, also when the handler writes the answer itself.
+func TestUpgradeIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	status := make(chan int, 1)
+	srv := httptest.NewServer(httpapi.Handler(httpapi.Config{
+		Routes: routes(), Logger: slog.New(slog.NewJSONHandler(&log, nil)),
+		Observe: func(_ string, s int, _ time.Duration) { status <- s },
+	}))
+	defer srv.Close()
+	resp, err := http.Get(srv.URL + "/upgrade")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got := <-status; got != 101 || !strings.Contains(log.String(), `"status":101`) {
+		t.Errorf("got %d, logged %s, want 101", got, &log)
 	}
 }
 
