@@ -75,6 +75,7 @@ var layers = map[string]layer{
 		ours:    "boxlite egress internal/httpapi internal/pattern internal/rest",
 		outside: "github.com/coder/websocket github.com/prometheus/client_golang",
 	},
+	"internal/restapi/resttest": {outside: "github.com/getkin/kin-openapi/openapi3"},
 	"internal/telemetry": {ours: "boxlite", outside: "go.opentelemetry.io/otel"},
 	"cmd/boxlite": {
 		ours:    "boxlite egress gvisor internal/httpapi internal/pattern internal/restapi internal/telemetry",

@@ -5,12 +5,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"github.com/boxlite-go/boxlite/internal/engine/enginetest"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
 	"github.com/boxlite-go/boxlite/internal/rest"
+	"github.com/boxlite-go/boxlite/internal/restapi/resttest"
 	"github.com/coder/websocket"
 )
 
@@ -28,8 +32,31 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	var err error
+	if judge, err = resttest.Open(filepath.Join("..", "..", "api", "openapi.yaml")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if code == 0 && flag.Lookup("test.run").Value.String() == "" && !allUsed() {
+		code = 1
+	}
+	os.Exit(code)
 }
+
+// allUsed tells whether the judge has seen an answer of every operation.
+func allUsed() bool {
+	left := slices.DeleteFunc(judge.Unseen(), func(op string) bool {
+		return op == "GET /v1/boxes/{id}/network/connect" // needs a network: package test/rest
+	})
+	if len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "operations that no test has used: %q\n", left)
+	}
+	return len(left) == 0
+}
+
+// judge compares all that is asked and answered with the document.
+var judge *resttest.Judge
 
 // image is what the boxes of the tests are made from. On the fake engine
 // commands are the host's, so it may be empty.
@@ -71,11 +98,14 @@ func serveOn(t testing.TB, rt *boxlite.Runtime, cfg Config) *site {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	x := &site{t: t, rt: rt, s: New(cfg)}
-	x.http = httptest.NewServer(x.s)
+	x.http = httptest.NewServer(judge.Handler(x.s, strings.Trim(cfg.PathPrefix, "/")))
 	t.Cleanup(func() {
 		x.s.Drain(context.Background())
 		x.s.Close()
 		x.http.Close()
+		for _, f := range judge.Faults() { // of the others that run now too
+			t.Error(f)
+		}
 	})
 	return x
 }
@@ -176,9 +206,13 @@ func (x *site) attach(box, id, query string) *socketClient {
 }
 
 func (x *site) dial(box, id, query string) (*socketClient, *http.Response, error) {
+	return x.dialPath("/v1/boxes/" + box + "/executions/" + id + "/attach" + query)
+}
+
+func (x *site) dialPath(path string) (*socketClient, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(x.t.Context(), 20*time.Second)
 	defer cancel()
-	conn, resp, err := websocket.Dial(ctx, x.http.URL+"/v1/boxes/"+box+"/executions/"+id+"/attach"+query, nil)
+	conn, resp, err := websocket.Dial(ctx, x.http.URL+path, nil)
 	if err != nil {
 		return nil, resp, err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/boxlite-go/boxlite/egress"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
 	"github.com/boxlite-go/boxlite/internal/rest"
 	"go.yaml.in/yaml/v3"
@@ -168,6 +169,9 @@ func TestRoutesAreDescribed(t *testing.T) {
 		for method, op := range methods {
 			pattern := strings.ToUpper(method) + " " + path
 			described[pattern] = true
+			if method == "head" { // served by what serves GET
+				pattern = "GET " + path
+			}
 			r, ok := served[pattern]
 			if !ok {
 				t.Errorf("%s is described and not served", pattern)
@@ -210,6 +214,14 @@ func TestShapesAreDescribed(t *testing.T) {
 	}
 }
 
+// TestLinesAreDescribed: so are the lines of answers that are a list of them.
+func TestLinesAreDescribed(t *testing.T) {
+	s := readSpec(t)
+	for name, v := range map[string]any{"PullLine": rest.PullLine{}, "NetworkEvent": egress.Event{}} {
+		s.compare(t, name, v, s.Components.Schemas[name])
+	}
+}
+
 func (s *spec) compare(t *testing.T, where string, v any, x *schema) {
 	t.Helper()
 	if v == nil || x == nil {
@@ -236,16 +248,17 @@ func (s *spec) compareType(t *testing.T, where string, typ reflect.Type, x *sche
 	case typ.Kind() == reflect.Slice:
 		s.compareType(t, where+"[]", typ.Elem(), x.Items)
 	case typ.Kind() == reflect.Struct:
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		fields := slices.DeleteFunc(reflect.VisibleFields(typ), func(f reflect.StructField) bool { return f.Anonymous })
+		for _, field := range fields {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if x.Properties[name] == nil {
 				t.Errorf("%s: field %s is not described", where, name)
 				continue
 			}
-			s.compareType(t, where+"."+name, typ.Field(i).Type, x.Properties[name])
+			s.compareType(t, where+"."+name, field.Type, x.Properties[name])
 		}
-		if len(x.Properties) != typ.NumField() {
-			t.Errorf("%s: %d fields, described %d: %v", where, typ.NumField(), len(x.Properties), slices.Sorted(maps.Keys(x.Properties)))
+		if len(x.Properties) != len(fields) {
+			t.Errorf("%s: %d fields, described %d: %v", where, len(fields), len(x.Properties), slices.Sorted(maps.Keys(x.Properties)))
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/restapi/resttest"
 	"github.com/boxlite-go/boxlite/test/boxtest"
 	"github.com/coder/websocket"
 )
@@ -69,6 +70,10 @@ func (p *process) call(method, path, body string, status int, v any) {
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(resp.Body)
+	judge.Check(resttest.Exchange{
+		Method: method, URL: r.URL, Request: []byte(body), Status: resp.StatusCode, Header: resp.Header, Response: b,
+	})
+	judged(p.t)
 	if resp.StatusCode != status {
 		p.t.Fatalf("%s %s: got %d %s, want %d", method, path, resp.StatusCode, b, status)
 	}

@@ -4,18 +4,39 @@ package rest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
 	"github.com/boxlite-go/boxlite/internal/restapi"
+	"github.com/boxlite-go/boxlite/internal/restapi/resttest"
 	"github.com/boxlite-go/boxlite/test/boxtest"
 )
 
-func TestMain(m *testing.M) { boxtest.Main(m) }
+func TestMain(m *testing.M) {
+	boxlite.RunHelper(boxtest.Engine)
+	var err error
+	if judge, err = resttest.Open(filepath.Join(boxtest.Root(), "api", "openapi.yaml")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	boxtest.Main(m)
+}
+
+// judge compares what clients ask and servers answer with the document.
+var judge *resttest.Judge
+
+// judged fails the test for what is not as described.
+func judged(t testing.TB) {
+	for _, f := range judge.Faults() {
+		t.Error(f)
+	}
+}
 
 // apiKey is what the servers of the tests want.
 const apiKey = "test-key-0123456789abcdef"
@@ -55,13 +76,14 @@ func serveOn(t testing.TB, rt *boxlite.Runtime, cfg restapi.Config) *server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- httpapi.Serve(ctx, srv, ls, 30*time.Second, cfg.Logger, srv.Drain) }()
+	go func() { done <- httpapi.Serve(ctx, judge.Handler(srv), ls, 30*time.Second, cfg.Logger, srv.Drain) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("serve: %v", err)
 		}
 		srv.Close()
+		judged(t)
 	})
 	return &server{rt: rt, url: "http://" + ls[0].Addr().String(), rest: srv}
 }

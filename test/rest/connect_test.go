@@ -1,0 +1,48 @@
+package rest
+
+import (
+	"io"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/restapi"
+	"github.com/boxlite-go/boxlite/test/boxtest"
+)
+
+// TestConnect: a connection to a port of a box goes through that of the
+// request, both ways, and the document knows of it.
+func TestConnect(t *testing.T) {
+	s := serve(t, restapi.Config{}, boxtest.Alpine)
+	rt, err := boxlite.Connect(t.Context(), boxlite.Remote{URL: s.url, Key: apiKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rt.Close()
+	b, err := rt.Create(t.Context(), boxlite.BoxOptions{Image: boxtest.Alpine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Remove(t.Context(), boxlite.RemoveOptions{Force: true})
+	if err := b.Command(t.Context(), "nc", "-ll", "-p", "8080", "-e", "cat").Start(); err != nil {
+		t.Fatal(err)
+	}
+	boxtest.Eventually(t, 20*time.Second, "the box answers what it is sent", func() bool {
+		conn, err := b.Dial("tcp", "box:8080")
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.WriteString(conn, "echo\n"); err != nil {
+			return false
+		}
+		got := make([]byte, 5)
+		_, err = io.ReadFull(conn, got)
+		return err == nil && string(got) == "echo\n"
+	})
+	boxtest.Eventually(t, 20*time.Second, "the judge has seen it", func() bool {
+		return !slices.Contains(judge.Unseen(), "GET /v1/boxes/{id}/network/connect")
+	})
+}
