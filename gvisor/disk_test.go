@@ -1,6 +1,7 @@
 package gvisor_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -183,7 +184,7 @@ func TestDiskIsFull(t *testing.T) {
 		if !strings.Contains(out, "No space left on device") {
 			t.Errorf("%s: got %q, want no space left on device", way.name, out)
 		}
-		if used := blocksOf(t, m, s.Disk); used > s.DiskSize {
+		if used := dataOf(t, m, s.Disk); used > s.DiskSize {
 			t.Errorf("%s: the host keeps %d bytes of a disk of %d", way.name, used, s.DiskSize)
 		}
 		save(t, m)
@@ -199,8 +200,10 @@ func TestDiskIsFull(t *testing.T) {
 	}
 }
 
-// blocksOf is how much of the host's disk the files in a running machine take.
-func blocksOf(tb testing.TB, m engine.Machine, dir string) int64 {
+// dataOf is how much the files in a running machine take of the host's disk:
+// what they hold, without the blocks in which a file system notes where that
+// is, which st_blocks of a file in many pieces counts as well.
+func dataOf(tb testing.TB, m engine.Machine, dir string) int64 {
 	tb.Helper()
 	fds := fmt.Sprintf("/proc/%d/fd/", sentry(tb, m))
 	entries, err := os.ReadDir(fds)
@@ -208,13 +211,35 @@ func blocksOf(tb testing.TB, m engine.Machine, dir string) int64 {
 		tb.Fatal(err)
 	}
 	for _, e := range entries {
-		var st unix.Stat_t
-		if to, _ := os.Readlink(fds + e.Name()); strings.HasPrefix(to, dir) && unix.Stat(fds+e.Name(), &st) == nil {
-			return st.Blocks * 512
+		if to, _ := os.Readlink(fds + e.Name()); strings.HasPrefix(to, dir) {
+			return held(tb, fds+e.Name())
 		}
 	}
 	tb.Fatalf("the sentry has no file in %s", dir)
 	return 0
+}
+
+// held is the size of a file without its holes.
+func held(tb testing.TB, path string) (n int64) {
+	tb.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	for at := int64(0); ; {
+		from, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // no data after this
+			return n
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if at, err = unix.Seek(int(f.Fd()), from, unix.SEEK_HOLE); err != nil {
+			tb.Fatal(err)
+		}
+		n += at - from
+	}
 }
 
 // TestManyFiles fills a box with files until there are too many: whatever was
