@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"syscall"
 	"time"
@@ -179,10 +180,13 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 	srv := restapi.New(c)
 	defer srv.Close()
 	defer a.signals.divert(serverSignals(cancel, load, log, f.untilEOF))()
-	a.announce(ls, f)
 	if f.untilEOF {
+		// The owner may be gone by now, and nobody read what was said: that is
+		// no reason to end out of order, as the runtime of Go would.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 		go a.endAtEOF(cancel, log) // ends with standard input, or with the process
 	}
+	a.announce(ls, f)
 	return httpapi.Serve(ctx, srv, ls, f.shutdown, log, srv.Drain)
 }
 

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import time
+from collections.abc import Iterable
 
 import pytest
 
@@ -55,11 +56,11 @@ def need_gvisor(program: pathlib.Path) -> None:
     missing("gvisor", out)
 
 
-def load_images(program: pathlib.Path, home: pathlib.Path) -> None:
-    """Load the images of the tests into a home."""
+def load_images(program: pathlib.Path, home: pathlib.Path, names: Iterable[str] = IMAGES) -> None:
+    """Load images of the tests into a home."""
     images = os.environ.get("BOXLITE_TEST_IMAGES") or CHECKOUT / "build" / "images"
-    for file in IMAGES.values():
-        path = pathlib.Path(images, file)
+    for name in names:
+        path = pathlib.Path(images, IMAGES[name])
         if not path.exists():
             missing("images", f'{path} is not there; run "make images"')
         subprocess.run(

@@ -66,7 +66,7 @@ class PrivateServer:
     def gone(self) -> BoxliteError | None:
         """Why the server is not there any more, if it is not."""
         proc = self._proc
-        if proc is None or self._pid != os.getpid() or proc.poll() is None:
+        if proc is None or self._pid != os.getpid() or not _ended(proc):
             return None
         return fail(EngineError, f"the private server {_ending(proc.returncode)}{self._last_words()}")
 
@@ -184,6 +184,11 @@ class PrivateServer:
             self._proc.stdout.close()
         if self._log >= 0:
             os.close(self._log)
+        if self._socket and self._pid == os.getpid():
+            try:
+                os.unlink(self._socket)  # one that was killed has left it
+            except OSError:
+                pass
         self._proc, self._log, self._ready = None, -1, False
 
     async def end(self, timeout: float | None) -> None:
@@ -219,6 +224,20 @@ class PrivateServer:
         if self._proc is not None:
             self._proc.returncode = 0  # not ours to wait for
         self._discard()
+
+
+def _ended(proc: subprocess.Popen[bytes]) -> bool:
+    """Whether a server has ended. The kernel closes its files, so that lines to
+    it break, a moment before it can be waited for; its output is the first."""
+    if proc.poll() is None and proc.stdout is not None:
+        output = select.poll()
+        output.register(proc.stdout.fileno(), 0)
+        if output.poll(0):
+            try:
+                proc.wait(1)
+            except subprocess.TimeoutExpired:
+                pass
+    return proc.returncode is not None
 
 
 def _set(fut: asyncio.Future[bool]) -> None:
