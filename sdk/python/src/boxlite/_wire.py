@@ -265,11 +265,11 @@ async def connect(address: Address, timeout: float) -> Stream:
         return await _connect_unix(address.path, timeout)
     loop = asyncio.get_running_loop()
     found = await asyncio.wait_for(loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM), timeout)
-    failed: OSError = OSError(f"{address.host}: no address")
+    failed: Exception = OSError(f"{address.host}: no address")
     for family, kind, proto, _, where in found:
         try:
             stream = await _connect_tcp(socket.socket(family, kind, proto), where, timeout)
-        except OSError as e:
+        except (OSError, asyncio.TimeoutError) as e:
             failed = e
             continue
         if address.tls is not None:
