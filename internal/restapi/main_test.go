@@ -266,6 +266,8 @@ type ended struct {
 
 func (c *socketClient) rest() (e ended) {
 	c.t.Helper()
+	var out, errs strings.Builder
+	defer func() { e.out, e.err = out.String(), errs.String() }()
 	for {
 		channel, p, err := c.frame()
 		if err != nil {
@@ -277,9 +279,9 @@ func (c *socketClient) rest() (e ended) {
 		}
 		switch channel {
 		case rest.Stdout:
-			e.out += p
+			out.WriteString(p)
 		case rest.Stderr:
-			e.err += p
+			errs.WriteString(p)
 		default:
 			var x exitFrame
 			if json.Unmarshal([]byte(p), &x) == nil && x.Type == "exit" {
