@@ -224,6 +224,9 @@ type limitedConn struct {
 	release func()
 }
 
+// NetConn is the connection below, as that of a tls.Conn.
+func (c *limitedConn) NetConn() net.Conn { return c.Conn }
+
 func (c *limitedConn) Close() error {
 	defer c.release()
 	return c.Conn.Close()

@@ -128,11 +128,13 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request, b *boxlite.
 	if err != nil {
 		return err
 	}
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
+	to := &hijacked{ResponseWriter: w}
+	conn, err := websocket.Accept(to, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
 	if err != nil { // it has been answered
 		x.keep(k, f)
 		return nil
 	}
+	endIfDead(to.conn, max(lineTimeout, o.patience))
 	s.metrics.sockets.Add(1)
 	defer s.metrics.sockets.Add(-1)
 	k.serve(conn, f)
