@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/boxlite-go/boxlite"
@@ -19,21 +20,28 @@ const engineEnv = "BOXLITE_SCRIPT_ENGINE"
 
 const raceEnv = "GORACE"
 
-// viaServer is the fake engine behind a server, to which the commands go.
-const viaServer = "server"
+// viaServer ends the name of an engine that is behind a server, to which the
+// commands go.
+const viaServer = "-server"
 
-// on runs a test on the fake engine, behind a server too, and on gVisor where
-// that works. With -short it is the fake one alone.
+func served(engine string) bool { return strings.HasSuffix(engine, viaServer) }
+
+// realBoxes tells whether commands in a box are those of its image; on the fake
+// engine they are the host's.
+func realBoxes(engine string) bool { return strings.HasPrefix(engine, "gvisor") }
+
+// on runs a test on the fake engine, and on gVisor where that works, each also
+// behind a server. With -short it is the fake one alone.
 func on(t *testing.T, test func(t *testing.T, engine string)) {
 	t.Helper()
-	for _, engine := range []string{"fake", viaServer, "gvisor"} {
+	for _, engine := range []string{"fake", "fake" + viaServer, "gvisor", "gvisor" + viaServer} {
 		t.Run(engine, func(t *testing.T) {
 			switch only := os.Getenv(engineEnv); {
 			case only != "" && only != engine:
 				t.Skipf("needs %s=%s", engineEnv, engine)
-			case only == "" && engine == "gvisor" && testing.Short():
+			case only == "" && realBoxes(engine) && testing.Short():
 				t.Skip("needs a run without -short")
-			case engine == "gvisor":
+			case realBoxes(engine):
 				testenv.NeedGVisor(t)
 			}
 			test(t, engine)
@@ -45,7 +53,9 @@ func on(t *testing.T, test func(t *testing.T, engine string)) {
 // its boxes.
 func TestMain(m *testing.M) {
 	engines := map[string]boxlite.Engine{"fake": enginetest.Fake(), "gvisor": gvisor.New(gvisor.Options{})}
-	engines[viaServer] = engines["fake"]
+	for _, name := range []string{"fake", "gvisor"} {
+		engines[name+viaServer] = engines[name]
+	}
 	boxlite.RunHelper(engines["fake"], engines["gvisor"])
 	testscript.Main(prepared{m}, map[string]func(){"boxlite": func() { os.Exit(Main(engines[os.Getenv(engineEnv)])) }})
 }

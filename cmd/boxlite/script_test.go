@@ -51,9 +51,11 @@ func testScripts(t *testing.T, engine string) {
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "fake":
-				return engine != "gvisor", nil
-			case "gvisor", viaServer:
-				return cond == engine, nil
+				return !realBoxes(engine), nil
+			case "gvisor":
+				return realBoxes(engine), nil
+			case "server":
+				return served(engine), nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
@@ -83,7 +85,7 @@ func testScripts(t *testing.T, engine string) {
 				ts.Setenv("CLOSED_PORT", fmt.Sprint(ln.Addr().(*net.TCPAddr).Port))
 			},
 			"served": func(ts *testscript.TestScript, _ bool, _ []string) {
-				if engine == viaServer {
+				if served(engine) {
 					ts.Check(ts.Value(serverKey{}).(*server).restart("BOXLITE_MIRRORS=" + ts.Getenv("BOXLITE_MIRRORS")))
 				}
 			},
@@ -105,7 +107,7 @@ func setup(env *testscript.Env, engine string) error {
 	if err := os.Mkdir(home, 0o700); err != nil {
 		return err
 	}
-	if engine == viaServer {
+	if served(engine) {
 		x := &server{vars: env.Vars}
 		if err := x.start(); err != nil {
 			return err
@@ -180,7 +182,7 @@ func (x *server) stop() {
 // boxPath is where commands are in a box: on the fake engine they are the
 // host's.
 func boxPath(engine string) string {
-	if engine != "gvisor" {
+	if !realBoxes(engine) {
 		return os.Getenv("PATH")
 	}
 	return "/bin"
@@ -207,7 +209,7 @@ func rootfs(engine string) []byte {
 		add(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}, nil)
 	}
 	add(&tar.Header{Name: "etc/hello", Mode: 0o644}, []byte("hello\n"))
-	if engine == "gvisor" {
+	if realBoxes(engine) {
 		busybox, err := os.ReadFile("/bin/busybox")
 		if err != nil {
 			panic(fmt.Sprintf("%v; install busybox-static", err))

@@ -25,7 +25,7 @@ func home(t *testing.T, engine string) []string {
 	t.Helper()
 	dir := t.TempDir()
 	env := append(os.Environ(), "HOME="+dir, "BOXLITE_HOME="+filepath.Join(dir, "boxlite"), engineEnv+"="+engine)
-	if engine == viaServer {
+	if served(engine) {
 		x := &server{vars: env}
 		if err := x.start(); err != nil {
 			t.Fatal(err)
@@ -244,7 +244,7 @@ func TestFirstSignalGoesToTheCommand(t *testing.T) { on(t, testFirstSignalGoesTo
 func testFirstSignalGoesToTheCommand(t *testing.T, engine string) {
 	env := home(t, engine)
 	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 21, syscall.SIGTERM: 22, syscall.SIGHUP: 23} {
-		if engine != "gvisor" && sig == syscall.SIGHUP {
+		if !realBoxes(engine) && sig == syscall.SIGHUP {
 			continue // its agent inherits from the shim that this is ignored
 		}
 		cmd, s := started(t, env, "run", "tiny", "sh", "-c",

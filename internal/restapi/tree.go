@@ -32,6 +32,15 @@ func (s *Server) tree(r *http.Request) (b *boxlite.Box, name string, err error) 
 	return b, name, s.ready(r.Context(), b)
 }
 
+// rooted calls the path in an error as the client does: io/fs has no slash at its
+// beginning.
+func rooted(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return &fs.PathError{Op: e.Op, Path: path.Clean("/" + e.Path), Err: e.Err}
+	}
+	return err
+}
+
 // statFile describes a file, and of a symbolic link what it leads to if that is
 // asked for.
 func (s *Server) statFile(w http.ResponseWriter, r *http.Request) error {
@@ -49,7 +58,7 @@ func (s *Server) statFile(w http.ResponseWriter, r *http.Request) error {
 	}
 	st, err := look(b.FS(r.Context()), name)
 	if err != nil {
-		return err
+		return rooted(err)
 	}
 	httpapi.WriteJSON(w, http.StatusOK, rest.FileOf(st))
 	return nil
@@ -82,7 +91,7 @@ func (s *Server) listFiles(w http.ResponseWriter, r *http.Request) error {
 	}
 	list, err := fs.ReadDir(b.FS(r.Context()), name)
 	if err != nil {
-		return err
+		return rooted(err)
 	}
 	reply := rest.Files{Entries: []rest.File{}}
 	for _, e := range list {
@@ -114,7 +123,7 @@ func (s *Server) readLink(w http.ResponseWriter, r *http.Request) error {
 	}
 	to, err := fs.ReadLink(b.FS(r.Context()), name)
 	if err != nil {
-		return err
+		return rooted(err)
 	}
 	httpapi.WriteJSON(w, http.StatusOK, rest.Link{Target: to, RawTarget: rest.Raw(to)})
 	return nil
@@ -129,7 +138,7 @@ func (s *Server) readFile(w http.ResponseWriter, r *http.Request) error {
 	}
 	f, err := b.FS(r.Context()).Open(name)
 	if err != nil {
-		return err
+		return rooted(err)
 	}
 	defer f.Close()
 	if st, err := f.Stat(); err != nil || st.IsDir() {
