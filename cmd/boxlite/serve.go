@@ -48,7 +48,7 @@ it: on 127.0.0.1:8100, or on a unix socket that only this user may use.
 
 SIGINT and SIGTERM end it in order: requests under way finish, then boxes that
 are not detached are stopped and their files saved. SIGHUP reads the file of
-keys again. The log goes to standard error.
+keys and the certificate again. The log goes to standard error.
 
 Traces go where OTEL_EXPORTER_OTLP_ENDPOINT says, and the other variables of
 OpenTelemetry; without it there are none.
@@ -120,12 +120,14 @@ func (f *serveFlags) logger(a *app) (*slog.Logger, error) {
 }
 
 // check finds flags that make no sense.
-func (f *serveFlags) check() error {
+func (f *serveFlags) check(cmd *cobra.Command) error {
 	switch {
 	case f.port < 0 || f.port > 65535:
 		return usagef("--port %d: want 0 to 65535", f.port)
 	case (f.cert == "") != (f.priv == ""):
 		return usagef("--tls-cert and --tls-key go together")
+	case f.cert != "" && !f.onTCP(cmd):
+		return usagef("--tls-cert is for TCP, and there is only --socket; give --host or --port too")
 	case f.shutdown <= 0:
 		return usagef("--shutdown-timeout %v: want a positive time", f.shutdown)
 	case min(f.limits.Boxes, f.limits.Running, f.limits.Starts, f.limits.Executions) < 0 || f.limits.MemoryMiB < 0 || f.uploadGiB < 0:
@@ -136,7 +138,7 @@ func (f *serveFlags) check() error {
 }
 
 func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
-	if err := f.check(); err != nil {
+	if err := f.check(cmd); err != nil {
 		return err
 	}
 	log, err := f.logger(a)
@@ -144,13 +146,20 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 		return err
 	}
 	keys := &httpapi.Keys{}
-	load := func() error { return keys.Load(or(f.apiKey, "BOXLITE_SERVE_API_KEY"), f.keyFile) }
+	cert := f.certificate()
+	load := func() error {
+		err := keys.Load(or(f.apiKey, "BOXLITE_SERVE_API_KEY"), f.keyFile)
+		if cert != nil {
+			err = errors.Join(err, cert.Load(f.cert, f.priv))
+		}
+		return err
+	}
 	if err := load(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	where := f.listen(cmd, keys, log)
+	where := f.listen(cmd, keys, cert, log)
 	reaping, err := f.reap.reaping(where.Addr != "")
 	if err != nil {
 		return err
@@ -220,9 +229,22 @@ func (f *serveFlags) config(rt *boxlite.Runtime, keys *httpapi.Keys, log *slog.L
 	}
 }
 
-func (f *serveFlags) listen(cmd *cobra.Command, keys *httpapi.Keys, log *slog.Logger) httpapi.ListenConfig {
-	c := httpapi.ListenConfig{Socket: f.socket, CertFile: f.cert, KeyFile: f.priv, Keys: keys, Logger: log}
-	if f.socket == "" || cmd.Flags().Changed("host") || cmd.Flags().Changed("port") {
+// onTCP tells whether the server is reached over TCP.
+func (f *serveFlags) onTCP(cmd *cobra.Command) bool {
+	return f.socket == "" || cmd.Flags().Changed("host") || cmd.Flags().Changed("port")
+}
+
+// certificate is the one of TCP, to be loaded; nil without one.
+func (f *serveFlags) certificate() *httpapi.Certificate {
+	if f.cert == "" {
+		return nil
+	}
+	return &httpapi.Certificate{}
+}
+
+func (f *serveFlags) listen(cmd *cobra.Command, keys *httpapi.Keys, cert *httpapi.Certificate, log *slog.Logger) httpapi.ListenConfig {
+	c := httpapi.ListenConfig{Socket: f.socket, Cert: cert, Keys: keys, Logger: log}
+	if f.onTCP(cmd) {
 		c.Addr = net.JoinHostPort(f.host, strconv.Itoa(f.port))
 	}
 	return c
@@ -236,7 +258,7 @@ func closeAll(ls []net.Listener) (err error) {
 }
 
 // serverSignals ends the server in order at the first signal and at once at
-// the second. SIGHUP loads the keys again. A terminal sends SIGINT to all of a
+// the second. SIGHUP loads keys and certificate again. A terminal sends SIGINT to all of a
 // foreground job; a server that is owned lets its owner decide what that means.
 func serverSignals(end func(), load func() error, log *slog.Logger, owned bool) func(syscall.Signal) {
 	asked := false
@@ -245,10 +267,10 @@ func serverSignals(end func(), load func() error, log *slog.Logger, owned bool) 
 		case sig == syscall.SIGINT && owned:
 		case sig == syscall.SIGHUP:
 			if err := load(); err != nil {
-				log.Error("keys not loaded; those of before stay", slog.Any("err", err))
+				log.Error("not all loaded; what is wrong stays as it was", slog.Any("err", err))
 				return
 			}
-			log.Info("keys loaded")
+			log.Info("keys and certificate loaded")
 		case asked:
 			os.Exit(128 + int(sig))
 		default:

@@ -16,12 +16,11 @@ import (
 // ListenConfig says where a server is reached. At least one of Socket and Addr
 // is set.
 type ListenConfig struct {
-	Socket   string // path of a unix socket, for this user alone
-	Addr     string // host:port
-	CertFile string // with KeyFile: TLS on Addr
-	KeyFile  string
-	Keys     *Keys // that Addr wants; without any it must be loopback
-	Logger   *slog.Logger
+	Socket string       // path of a unix socket, for this user alone
+	Addr   string       // host:port
+	Cert   *Certificate // of Addr; nil: no TLS
+	Keys   *Keys        // that Addr wants; without any it must be loopback
+	Logger *slog.Logger
 }
 
 // maxConns bounds the connections of one listener. A client needs one, and one
@@ -67,7 +66,7 @@ func listenTCP(ctx context.Context, c ListenConfig) (net.Listener, error) {
 	if wide && !c.Keys.Any() {
 		return nil, fmt.Errorf("address %s: anyone who can reach it could run commands here; set an API key, or listen on 127.0.0.1 or a unix socket", c.Addr)
 	}
-	if wide && c.CertFile == "" && c.Logger != nil {
+	if wide && c.Cert == nil && c.Logger != nil {
 		c.Logger.Warn("keys and data cross the network in the clear; give a certificate", slog.String("address", c.Addr))
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Addr)
@@ -75,19 +74,10 @@ func listenTCP(ctx context.Context, c ListenConfig) (net.Listener, error) {
 		return nil, err
 	}
 	l = limit(l)
-	if c.CertFile == "" && c.KeyFile == "" {
+	if c.Cert == nil {
 		return l, nil
 	}
-	cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-	if err != nil {
-		l.Close()
-		return nil, fmt.Errorf("certificate: %w", err)
-	}
-	return tls.NewListener(l, &tls.Config{
-		Certificates: []tls.Certificate{cert},
-		MinVersion:   tls.VersionTLS12,
-		NextProtos:   []string{"http/1.1"}, // an upgrade to WebSocket needs it
-	}), nil
+	return tls.NewListener(l, c.Cert.config()), nil
 }
 
 func loopback(host string) bool {
