@@ -386,25 +386,6 @@ func TestLeftoversAreCleared(t *testing.T) {
 	}
 }
 
-func TestLogsTail(t *testing.T) {
-	t.Parallel()
-	b := newBox(t, newRuntime(t), boxlite.BoxOptions{Cmd: []string{"sh", "-c", "seq 1 1000"}})
-	if err := b.Main(t.Context()).Run(); err != nil {
-		t.Fatal(err)
-	}
-	for n, want := range map[int]string{1: "1000\n", 3: "998\n999\n1000\n"} {
-		r, err := b.Logs(t.Context(), boxlite.LogOptions{Tail: n})
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(r)
-		r.Close()
-		if err != nil || string(got) != want {
-			t.Errorf("tail %d: got %q, %v, want %q", n, got, err, want)
-		}
-	}
-}
-
 func TestClosedRuntimeRefuses(t *testing.T) {
 	t.Parallel()
 	rt := newRuntime(t)

@@ -194,8 +194,7 @@ func (c *Cmd) Wait() error {
 	case <-c.done:
 	case <-c.ctx.Done():
 		if !closed(c.done) {
-			_ = c.proc.Close()
-			<-c.done
+			c.leave()
 			return c.box.fail("exec", context.Cause(c.ctx))
 		}
 	}
@@ -340,7 +339,13 @@ func (c *Cmd) Detach() error {
 	if c.end != nil {
 		c.end(nil) // the tracer learns no more of it
 	}
-	_ = c.proc.Close() // closed already, if the command has ended meanwhile
-	<-c.done
+	c.leave()
 	return nil
+}
+
+// leave ends the stream and what copies it, pipes that nobody reads included.
+func (c *Cmd) leave() {
+	_ = c.proc.Close() // closed already, if the command has ended meanwhile
+	c.closePipes()
+	<-c.done
 }

@@ -149,6 +149,49 @@ func TestContextEndsWaitingOnly(t *testing.T) {
 	}
 }
 
+// A caller that has stopped to read must get out of Wait and Detach all the
+// same.
+func TestUnreadPipeHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, newRuntime(t), boxlite.BoxOptions{})
+	flood := func(ctx context.Context) *boxlite.Cmd {
+		c := b.Command(ctx, "sh", "-c", "yes")
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Read(make([]byte, 1)); err != nil { // and no more
+			t.Fatal(err)
+		}
+		return c
+	}
+	why := errors.New("no longer interested")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	waiting, letting := flood(ctx), flood(t.Context())
+	cancel(why)
+	ended := make(chan error, 2)
+	go func() { ended <- waiting.Wait() }() // the test waits for both
+	go func() { ended <- letting.Detach() }()
+	for range 2 {
+		select {
+		case err := <-ended:
+			if err != nil && !errors.Is(err, why) {
+				t.Errorf("got %v, want nil or the cause of the context", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("Wait or Detach waits for a pipe that nobody reads")
+		}
+	}
+	for _, c := range []*boxlite.Cmd{waiting, letting} {
+		if err := b.Attach(t.Context(), c.ID()).Kill(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAttachReplays(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, newRuntime(t), boxlite.BoxOptions{})

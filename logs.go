@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/boxlite-go/boxlite/internal/shim"
@@ -28,13 +29,9 @@ func (b *localBox) Logs(ctx context.Context, o LogOptions) (io.ReadCloser, error
 
 // readLog reads a log and what was moved aside of it.
 func (b *localBox) readLog(ctx context.Context, path string, o LogOptions) (io.ReadCloser, error) {
-	old, err := openLog(path + ".1")
+	old, now, err := openLogs(path)
 	if err != nil {
 		return nil, err
-	}
-	now, err := openLog(path)
-	if err != nil {
-		return nil, errors.Join(err, old.Close())
 	}
 	if o.Tail > 0 {
 		if err := skipToTail(old, now, o.Tail); err != nil {
@@ -46,6 +43,27 @@ func (b *localBox) readLog(ctx context.Context, path string, o LogOptions) (io.R
 		l.Reader = io.MultiReader(old, &tailReader{b: b, ctx: ctx, f: now, path: path, l: l})
 	}
 	return l, nil
+}
+
+// openLogs opens a log and what was moved aside of it.
+func openLogs(path string) (old, now *os.File, err error) {
+	if now, err = openLog(path); err != nil {
+		return nil, nil, err
+	}
+	if old, err = openLog(path + ".1"); err == nil && sameFile(old, now) { // it was moved this moment
+		old.Close()
+		old, err = os.Open(os.DevNull)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, now.Close())
+	}
+	return old, now, nil
+}
+
+func sameFile(f, g *os.File) bool {
+	a, errA := f.Stat()
+	b, errB := g.Stat()
+	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
 // openLog opens a log, or an empty file in its place.
@@ -60,6 +78,9 @@ func openLog(path string) (*os.File, error) {
 // skipToTail moves both files forward so that n lines are left.
 func skipToTail(old, now *os.File, n int) error {
 	left, err := seekLines(now, n)
+	if err == nil && continues(old, now) {
+		left++ // their last and first line are one
+	}
 	if err != nil || left == 0 {
 		if _, e := old.Seek(0, io.SeekEnd); err == nil {
 			err = e
@@ -68,6 +89,20 @@ func skipToTail(old, now *os.File, n int) error {
 	}
 	_, err = seekLines(old, left)
 	return err
+}
+
+// continues tells whether now, which is not empty, is at its beginning, and old
+// ends in the middle of a line.
+func continues(old, now *os.File) bool {
+	at, err := now.Seek(0, io.SeekCurrent)
+	size, errSize := now.Stat()
+	st, errOld := old.Stat()
+	if errors.Join(err, errSize, errOld) != nil || at > 0 || size.Size() == 0 || st.Size() == 0 {
+		return false
+	}
+	var last [1]byte
+	_, err = old.ReadAt(last[:], st.Size()-1)
+	return err == nil && last[0] != '\n'
 }
 
 // seekLines moves f to the beginning of its last n lines, and returns how many
@@ -105,10 +140,28 @@ func seekLines(f *os.File, n int) (missing int, err error) {
 
 type logReader struct {
 	io.Reader
-	files []*os.File
+
+	mu     sync.Mutex
+	files  []*os.File
+	closed bool
 }
 
+// add takes another file, unless it is too late.
+func (l *logReader) add(f *os.File) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errors.Join(os.ErrClosed, f.Close())
+	}
+	l.files = append(l.files, f)
+	return nil
+}
+
+// Close ends a Read under way, too.
 func (l *logReader) Close() (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
 	for _, f := range l.files {
 		err = errors.Join(err, f.Close())
 	}
@@ -134,11 +187,11 @@ func (t *tailReader) Read(p []byte) (int, error) {
 		if n > 0 || err != nil && err != io.EOF {
 			return n, err
 		}
-		if next, err := os.Open(t.path); err == nil {
-			if t.moved(next) {
-				continue
-			}
-			next.Close()
+		switch moved, err := t.move(); {
+		case err != nil:
+			return 0, err
+		case moved:
+			continue
 		}
 		if runErr != nil || !run.Active() {
 			return 0, io.EOF
@@ -151,14 +204,16 @@ func (t *tailReader) Read(p []byte) (int, error) {
 	}
 }
 
-// moved goes on with next if it is another file than the one we read.
-func (t *tailReader) moved(next *os.File) bool {
-	a, errA := t.f.Stat()
-	b, errB := next.Stat()
-	if errA != nil || errB != nil || os.SameFile(a, b) {
-		return false
+// move goes on with the log that has taken the place of the one we read, if one
+// has.
+func (t *tailReader) move() (bool, error) {
+	next, err := os.Open(t.path)
+	if err != nil {
+		return false, nil // in between: look again
+	}
+	if sameFile(t.f, next) {
+		return false, next.Close()
 	}
 	t.f = next
-	t.l.files = append(t.l.files, next)
-	return true
+	return true, t.l.add(next)
 }

@@ -1,0 +1,104 @@
+package boxlite_test
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+)
+
+func TestLogsTail(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, newRuntime(t), boxlite.BoxOptions{Cmd: []string{"sh", "-c", "seq 1 1000"}})
+	if err := b.Main(t.Context()).Run(); err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[int]string{1: "1000\n", 3: "998\n999\n1000\n"} {
+		r, err := b.Logs(t.Context(), boxlite.LogOptions{Tail: n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		r.Close()
+		if err != nil || string(got) != want {
+			t.Errorf("tail %d: got %q, %v, want %q", n, got, err, want)
+		}
+	}
+}
+
+// A log is moved aside wherever it is full, in the middle of a line too.
+func TestLogsTailAcrossFiles(t *testing.T) {
+	t.Parallel()
+	rt := newRuntime(t)
+	b := newBox(t, rt, boxlite.BoxOptions{Cmd: []string{"true"}})
+	path := filepath.Join(home(t, rt), "boxes", b.ID(), "logs", "main.log")
+	for _, tt := range []struct {
+		old, now string
+		tail     int
+		want     string
+	}{
+		{"a\nb\nc", "d\ne\n", 1, "e\n"},
+		{"a\nb\nc", "d\ne\n", 2, "cd\ne\n"},
+		{"a\nb\nc", "d\ne\n", 3, "b\ncd\ne\n"},
+		{"a\nb\nc", "d\ne\n", 9, "a\nb\ncd\ne\n"},
+		{"a\nb\nc", "d", 1, "cd"},
+		{"a\nb\n", "d\ne\n", 2, "d\ne\n"},
+		{"a\nb\n", "d\ne\n", 3, "b\nd\ne\n"},
+		{"a\nb\nc", "", 1, "c"},
+		{"", "d\ne\n", 1, "e\n"},
+	} {
+		for name, content := range map[string]string{path + ".1": tt.old, path: tt.now} {
+			if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := b.Logs(t.Context(), boxlite.LogOptions{Tail: tt.tail})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		r.Close()
+		if err != nil || string(got) != tt.want {
+			t.Errorf("tail %d of %q and %q: got %q, %v, want %q", tt.tail, tt.old, tt.now, got, err, tt.want)
+		}
+	}
+}
+
+// Whoever follows a log may close it at any time, also while it is moved aside.
+func TestClosedLogEndsItsReader(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, newRuntime(t), boxlite.BoxOptions{Detach: true, Cmd: []string{"sh", "-c", "yes | head -c 12M; sleep 1000"}})
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := b.Logs(t.Context(), boxlite.LogOptions{Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	past := make(chan struct{})
+	go func() { // the test waits for it
+		_, err := io.CopyN(io.Discard, r, 11<<20) // more than one file holds
+		close(past)
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+		}
+		ended <- err
+	}()
+	<-past
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, os.ErrClosed) {
+			t.Errorf("read of a closed log: got %v, want ErrClosed", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the reader of a closed log goes on")
+	}
+}
