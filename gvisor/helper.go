@@ -79,8 +79,8 @@ func runSentry(args []string) (code int, err error) {
 	if err := closeStrays(3 + nfds); err != nil {
 		return exitFailed, fmt.Errorf("sentry: close inherited descriptors: %w", err)
 	}
+	dropSetPCap()                 // while there are few threads to drop it in
 	go stayLean(hostos.OwnText()) // as long as the process
-	dropSetPCap()
 	if err := registerSeccomp(); err != nil {
 		return exitFailed, err
 	}
