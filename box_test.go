@@ -3,6 +3,7 @@ package boxlite_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -384,6 +385,40 @@ func TestLeftoversAreCleared(t *testing.T) {
 	if e, _ := os.ReadDir(filepath.Join(home(t, rt), "boxes")); len(e) != 0 {
 		t.Errorf("directories of boxes: got %d, want 0", len(e))
 	}
+}
+
+// A server starts boxes for months, of which most end by themselves.
+func TestBoxesThatEndByThemselvesLeaveNothingOpen(t *testing.T) {
+	hereOnly(t, "it counts what this process has open") // alone: other tests open files
+	rt := newRuntime(t)
+	run := func() {
+		b := newBox(t, rt, boxlite.BoxOptions{Cmd: []string{"true"}})
+		if err := b.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the job has ended", func() bool { return state(t, b) == boxlite.StateStopped })
+	}
+	run()
+	before := openPipes(t)
+	for range 3 {
+		run()
+	}
+	eventually(t, fmt.Sprintf("as many pipes are open as before, %d", before), func() bool { return openPipes(t) <= before })
+}
+
+// openPipes counts the pipes of this process.
+func openPipes(t *testing.T) (n int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.HasPrefix(to, "pipe:") {
+			n++
+		}
+	}
+	return n
 }
 
 func TestClosedRuntimeRefuses(t *testing.T) {

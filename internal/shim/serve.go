@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// maxCalls bounds the connections served at once; one more is refused.
+	// maxCalls bounds the connections served at once; the next ones wait in the
+	// kernel's queue.
 	maxCalls = 512
 	// callTimeout bounds what is asked of the machine in one call.
 	callTimeout = time.Minute
@@ -26,18 +27,14 @@ const (
 func (o *owner) accept() {
 	slots := make(chan struct{}, maxCalls)
 	for {
+		slots <- struct{}{}
 		conn, err := o.ln.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil { // out of descriptors: the next caller may be luckier
+			<-slots
 			time.Sleep(10 * time.Millisecond)
-			continue
-		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			conn.Close()
 			continue
 		}
 		o.calls.Go(func() { // finish waits for it

@@ -60,6 +60,7 @@ func (p *Process) wait(cmd *exec.Cmd, replies *json.Decoder, status *os.File) {
 		p.last = *r.Run
 	}
 	_ = cmd.Wait()
+	p.Close() // whoever started it may keep the Process for long
 }
 
 // Spawn starts a shim from the executable helper and returns when the box
