@@ -69,3 +69,11 @@ def home(program: pathlib.Path) -> pathlib.Path:
     directory = program.parent.parent / "home"
     host.load_images(program, directory)
     return directory
+
+
+@pytest.fixture
+def no_new_boxes(program: pathlib.Path, home: pathlib.Path) -> Iterator[None]:
+    """Fail the test when boxes are left that were not there before."""
+    before = host.boxes(program, home)
+    yield
+    host.await_boxes(program, home, before)

@@ -101,11 +101,11 @@ def boxes(program: pathlib.Path, home: pathlib.Path) -> list[str]:
     return out.split()
 
 
-def await_no_boxes(program: pathlib.Path, home: pathlib.Path, limit: float = 60) -> None:
-    """Wait until a home has no boxes, nor anything that owns one."""
+def await_boxes(program: pathlib.Path, home: pathlib.Path, known: Iterable[str], limit: float = 60) -> None:
+    """Wait until a home has no boxes but those."""
     deadline = time.monotonic() + limit
-    while found := boxes(program, home):
-        assert time.monotonic() < deadline, f"boxes are left: {found}"
+    while more := set(boxes(program, home)) - set(known):
+        assert time.monotonic() < deadline, f"boxes are left: {more}"
         time.sleep(0.05)
 
 

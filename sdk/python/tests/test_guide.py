@@ -66,9 +66,8 @@ class Guide:
 
 
 @pytest.fixture
-def guide(snippets: pathlib.Path, program: pathlib.Path, home: pathlib.Path, tmp_path: pathlib.Path) -> object:
-    yield Guide(snippets, tmp_path)
-    assert host.boxes(program, home) == []
+def guide(snippets: pathlib.Path, no_new_boxes: None, tmp_path: pathlib.Path) -> Guide:
+    return Guide(snippets, tmp_path)
 
 
 Make = Callable[[object], Awaitable[boxlite.Box]]

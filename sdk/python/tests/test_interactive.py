@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 
 import boxlite
 import host
@@ -73,12 +74,14 @@ class Person:
         os.close(self.slave)
 
 
+pytestmark = pytest.mark.usefixtures("no_new_boxes")
+
+
 @pytest.fixture
-def person(program: pathlib.Path, home: pathlib.Path) -> object:
+def person(home: pathlib.Path) -> Iterator[Person]:
     person = Person(PROGRAM)
     yield person
     person.close()
-    host.await_no_boxes(program, home)
 
 
 def test_a_person_at_a_shell(person: Person) -> None:
@@ -123,10 +126,9 @@ async def test_wait_returns_the_exit_code_of_the_shell(home: pathlib.Path) -> No
         assert await asyncio.wait_for(box.wait(), 60) == 0
 
 
-async def test_a_shell_that_is_not_there_leaves_no_box(program: pathlib.Path, home: pathlib.Path) -> None:
+async def test_a_shell_that_is_not_there_leaves_no_box(home: pathlib.Path) -> None:
     with pytest.raises(boxlite.ExecutionError):
         await boxlite.InteractiveBox(image="alpine:latest", shell="/bin/no-such-shell").start()
-    host.await_no_boxes(program, home)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "file"])
