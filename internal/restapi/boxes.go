@@ -240,7 +240,10 @@ func (s *Server) launch(ctx context.Context, b *boxlite.Box, boot func(context.C
 		return false, err
 	}
 	begun := time.Now()
-	if err = s.vault.open(b); err == nil {
+	if err = s.mayStart(ctx, b); err == nil {
+		err = s.vault.open(b)
+	}
+	if err == nil {
 		err = boot(ctx)
 	}
 	release(err == nil)

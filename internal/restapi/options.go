@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +35,7 @@ func (s *Server) options(ctx context.Context, req *rest.CreateBox) (boxlite.BoxO
 		return o, httpapi.InvalidArgument.Errorf("save_interval %v: give seconds, or a negative number for never", v)
 	}
 	o.SaveInterval = time.Duration(req.SaveInterval * float64(time.Second))
-	if err := lifetimes(&o, req); err != nil {
+	if err := lifetimes(ctx, &o, req); err != nil {
 		return o, err
 	}
 	security := req.Security
@@ -59,8 +60,9 @@ func (s *Server) options(ctx context.Context, req *rest.CreateBox) (boxlite.BoxO
 	return o, networkOptions(req, &o)
 }
 
-// lifetimes keeps the terms of a box in its labels.
-func lifetimes(o *boxlite.BoxOptions, req *rest.CreateBox) error {
+// lifetimes keeps the terms of a box in its labels, and whether it was made by
+// the user of the server.
+func lifetimes(ctx context.Context, o *boxlite.BoxOptions, req *rest.CreateBox) error {
 	for k := range req.Labels {
 		if strings.HasPrefix(k, labelPrefix) {
 			return httpapi.InvalidArgument.Errorf("labels: %q begins with %s, which is the server's own", k, labelPrefix)
@@ -76,6 +78,9 @@ func lifetimes(o *boxlite.BoxOptions, req *rest.CreateBox) error {
 		if t.value > 0 {
 			label(o, t.label, strconv.Itoa(t.value))
 		}
+	}
+	if !httpapi.Local(ctx) {
+		label(o, labelOverNet, "true")
 	}
 	if req.AutoResume != nil && !*req.AutoResume {
 		label(o, labelNoResume, "true")
@@ -99,15 +104,55 @@ func (s *Server) hostPath(ctx context.Context, field, path string) (string, erro
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return "", httpapi.InvalidArgument.Errorf("%s %q: give a clean absolute path", field, path)
 	}
+	if target, ok := s.shared(path); ok {
+		return target, nil
+	}
 	// That a path is not there is none of the client's business elsewhere.
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		for _, dir := range s.cfg.Host.Dirs {
-			if dir, err := filepath.EvalSymlinks(dir); err == nil && within(target, dir) {
-				return target, nil
-			}
+	return "", httpapi.Forbidden.Errorf("%s %q: not in a directory that the server was told to share (--allow-host-dir)", field, path)
+}
+
+// shared tells whether a path leads into a directory that may be shared, and
+// where to.
+func (s *Server) shared(path string) (target string, ok bool) {
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", false
+	}
+	return target, slices.ContainsFunc(s.cfg.Host.Dirs, func(dir string) bool {
+		dir, err := filepath.EvalSymlinks(dir)
+		return err == nil && within(target, dir)
+	})
+}
+
+// mayStart looks again at what a box that was made over the network has of the
+// host: the server may have been told otherwise since, and a box that has a
+// shared directory for writing can put a symbolic link in the place of what was
+// checked when another was made.
+func (s *Server) mayStart(ctx context.Context, b *boxlite.Box) error {
+	info, err := b.Info(ctx)
+	if err != nil {
+		return err
+	}
+	o := info.Options
+	if o.Labels[labelOverNet] == "" {
+		return nil
+	}
+	if o.Security.ReducedIsolation && !s.cfg.Host.ReducedIsolation {
+		return httpapi.Forbidden.Errorf("box %q: has reduced isolation, and the server was not started with --allow-reduced-isolation", b.ID())
+	}
+	paths := []string{o.Rootfs}
+	for _, v := range o.Volumes {
+		paths = append(paths, v.Host)
+	}
+	for _, path := range paths {
+		if path == "" {
+			continue
+		}
+		if target, ok := s.shared(path); !ok || target != path {
+			return httpapi.Forbidden.Errorf("box %q: %q is not, or no longer, in a directory that the server was told to share (--allow-host-dir), or has become a symbolic link", b.ID(), path)
 		}
 	}
-	return "", httpapi.Forbidden.Errorf("%s %q: not in a directory that the server was told to share (--allow-host-dir)", field, path)
+	return nil
 }
 
 // within tells whether a path is a directory or below it. Both are clean.

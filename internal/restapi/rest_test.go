@@ -270,6 +270,49 @@ func TestVolumes(t *testing.T) {
 	x.box(fmt.Sprintf(`"volumes":[{"host_path":%q,"guest_path":"/x","read_only":true}]`, shared))
 }
 
+// TestHostIsCheckedAtStart: what of the host was allowed when a box was made is
+// looked at again when it starts.
+func TestHostIsCheckedAtStart(t *testing.T) {
+	t.Parallel()
+	shared, secret := t.TempDir(), t.TempDir()
+	sub := filepath.Join(shared, "sub")
+	if err := os.Mkdir(sub, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	x := newSite(t, Config{Host: HostPolicy{Dirs: []string{shared}, ReducedIsolation: true}})
+	volume := x.box(fmt.Sprintf(`"volumes":[{"host_path":%q,"guest_path":"/x"}]`, sub))
+	reduced := x.box(`"security":{"reduced_isolation":true}`)
+	if b := want[rest.Box](x, 200, "GET", "/v1/boxes/"+volume, ""); len(b.Labels) != 0 {
+		t.Errorf("labels: got %v, want none", b.Labels)
+	}
+	// As another box could, that has what is above for writing.
+	if err := os.Remove(sub); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, sub); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(x *site, box, why string) {
+		t.Helper()
+		for _, path := range []string{"/start", "/exec"} {
+			a := x.do("POST", "/v1/boxes/"+box+path, `{"command":"true"}`)
+			if _, message := a.fault(); a.status != 403 || !strings.Contains(message, why) {
+				t.Errorf("%s: got %v, want 403 %q", path, a, why)
+			}
+		}
+	}
+	refused(x, volume, "symbolic link")
+	if err := os.Remove(sub); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(sub, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	stricter := serveOn(t, x.rt, Config{})
+	refused(stricter, volume, "no longer")
+	refused(stricter, reduced, "--allow-reduced-isolation")
+}
+
 func TestNetworkOptions(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, Config{})

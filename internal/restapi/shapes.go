@@ -68,6 +68,7 @@ const (
 	labelAutoStop   = labelPrefix + "auto-stop"
 	labelAutoDelete = labelPrefix + "auto-delete"
 	labelNoResume   = labelPrefix + "no-auto-resume"
+	labelOverNet    = labelPrefix + "over-network" // made by a client that is not the user of the server
 )
 
 // publicLabels leaves out the server's own.
@@ -76,7 +77,7 @@ func publicLabels(labels map[string]string) map[string]string {
 	if out == nil {
 		out = map[string]string{}
 	}
-	for _, own := range []string{labelAutoStop, labelAutoDelete, labelNoResume} {
+	for _, own := range []string{labelAutoStop, labelAutoDelete, labelNoResume, labelOverNet} {
 		delete(out, own)
 	}
 	return out
