@@ -76,7 +76,7 @@ var layers = map[string]layer{
 		outside: "github.com/coder/websocket github.com/prometheus/client_golang",
 	},
 	"internal/restapi/resttest": {outside: "github.com/getkin/kin-openapi/openapi3"},
-	"internal/telemetry": {ours: "boxlite", outside: "go.opentelemetry.io/otel"},
+	"internal/telemetry":        {ours: "boxlite", outside: "go.opentelemetry.io/otel"},
 	"cmd/boxlite": {
 		ours:    "boxlite egress gvisor internal/httpapi internal/pattern internal/restapi internal/telemetry",
 		outside: "github.com/pelletier/go-toml github.com/spf13 go.yaml.in/yaml golang.org/x/sys golang.org/x/term",

@@ -11,5 +11,7 @@
 // process that owns a box. A program that leaves Config.Engine nil drives an
 // installed boxlite binary instead, and stays small.
 //
+// [Connect] gives the runtime of a server instead, to be used in the same way.
+//
 // The environment of the calling process is never seen in a box.
 package boxlite

@@ -112,7 +112,13 @@ func attachQuery(c *Cmd) url.Values {
 	return q
 }
 
+// patience is how long a caller may leave output alone before the server lets
+// the command go on without it, in seconds: the most that servers allow. Here a
+// writer that is slow slows the command for as long as it likes.
+const patience = "3600"
+
 func (b *remoteBox) follow(c *Cmd, id string, query url.Values) (process, error) {
+	query.Set("patience", patience)
 	conn, err := b.rt.c.Socket(c.ctx, restclient.Request{Path: b.path("executions", id, "attach"), Query: query})
 	if err != nil {
 		return nil, err

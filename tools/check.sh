@@ -22,6 +22,9 @@ say "Python: lint and types"
 say "race tests on the fake engine"
 CGO_ENABLED=1 go run ./internal/gotest -race -short -timeout 10m . ./egress ./internal/... ./cmd/...
 
+say "race tests of the API through a server"
+BOXLITE_TEST_REMOTE=1 CGO_ENABLED=1 go run ./internal/gotest -race -short -timeout 10m .
+
 say "build for arm64"
 GOARCH=arm64 go build -buildvcs=false -o /dev/null ./cmd/boxlite-agent
 GOARCH=arm64 go build -buildvcs=false ./...

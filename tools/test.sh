@@ -26,6 +26,8 @@ BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_IMAGES=$PWD/build/images \
 case $require in *gvisor*)
 	echo "test: the API's tests once more, on gVisor"
 	BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_ENGINE=gvisor go run ./internal/gotest -count 1 -timeout 20m .
+	echo "test: and through a server"
+	BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_ENGINE=gvisor BOXLITE_TEST_REMOTE=1 go run ./internal/gotest -count 1 -timeout 20m .
 	;;
 esac
 
