@@ -128,6 +128,7 @@ type schema struct {
 	Nullable   bool
 	Properties map[string]*schema
 	Items      *schema
+	Enum       []string
 	Additional any `yaml:"additionalProperties"`
 }
 
@@ -211,6 +212,16 @@ func TestShapesAreDescribed(t *testing.T) {
 		if op.Responses["default"].Ref != "#/components/responses/Error" {
 			t.Errorf("%s: errors are not described", pattern)
 		}
+	}
+}
+
+// TestExtensionsAreDescribed: what GET /v1/config says that the server has
+// beyond BoxLite is what the document says, and nothing else.
+func TestExtensionsAreDescribed(t *testing.T) {
+	s := readSpec(t)
+	described := s.Components.Schemas["ServerConfig"].Properties["extensions"].Items.Enum
+	if got, want := slices.Sorted(slices.Values(extensions)), slices.Sorted(slices.Values(described)); !slices.Equal(got, want) {
+		t.Errorf("the server says %q, the document %q", got, want)
 	}
 }
 
