@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -145,4 +147,10 @@ func TestTracesRefused(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
 	refusal(t, "http/json", "--port", "0")
+	// But not by a server that belongs to a program, whose variables they are.
+	cmd := exec.CommandContext(t.Context(), boxtest.CLI(t), "serve", "--home", t.TempDir(), "--until-eof", "--log-format", "text",
+		"--socket", filepath.Join(t.TempDir(), "s.sock"))
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "no traces") { // its input is at its end
+		t.Errorf("with --until-eof: got %v: %s; want a server that says so and ends in order", err, out)
+	}
 }
