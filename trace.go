@@ -38,6 +38,9 @@ func (t Tracer) step(ctx context.Context, name string, facts ...slog.Attr) (with
 }
 
 func (b *localBox) step(ctx context.Context, name string) (within context.Context, end func(error)) {
+	if b.rt.trace == nil { // before the fact is made
+		return ctx, noStep
+	}
 	return b.rt.trace.step(ctx, name, slog.String("box", b.id))
 }
 
