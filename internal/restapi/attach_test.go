@@ -199,7 +199,7 @@ func TestSlowWriterHoldsUpItsCommandOnly(t *testing.T) {
 func TestExitOnceAlways(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, Config{})
-	const wait = "echo ready; sleep 1000"
+	const wait = "echo ready; exec sleep 1000" // one process: a shell may see its child die first, and tell
 	for _, tt := range []struct {
 		name   string
 		end    func(b, id string)
