@@ -106,7 +106,7 @@ func TestHostileServer(t *testing.T) {
 			}
 		}, "more than"},
 		{"an error without end", func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 			for range 64 {
 				if _, err := io.WriteString(w, endless); err != nil {
 					return
