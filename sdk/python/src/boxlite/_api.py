@@ -27,6 +27,10 @@ class Connector(Protocol):
 
     local: bool
 
+    @property
+    def generation(self) -> int:
+        """How often it was started again, as far as is known."""
+
     async def address(self) -> Address:
         """Where it listens now."""
 
@@ -38,6 +42,7 @@ class Remote:
     """A server that somebody else runs."""
 
     local = False
+    generation = 0
 
     def __init__(self, options: BoxliteRestOptions) -> None:
         url = urlsplit(options.url)
@@ -71,6 +76,10 @@ class Local:
 
     def __init__(self, options: Options) -> None:
         self.server = PrivateServer(options)
+
+    @property
+    def generation(self) -> int:
+        return self.server.generation
 
     async def address(self) -> Address:
         return await self.server.address()

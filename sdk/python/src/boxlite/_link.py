@@ -156,6 +156,8 @@ class Link:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._tries = 0
         self._steps = 0
+        self._generation = api.connector.generation
+        self._gone: BoxliteError | None = None  # what has become of the server
         self.out = {STDOUT: Spool(), STDERR: Spool()}
         self.exit: Exit | None = None
         self.failed: BoxliteError | None = None
@@ -295,9 +297,9 @@ class Link:
     async def _lost(self, cause: Exception | None) -> None:
         """Gets over a line that broke, for a while."""
         self.hang_up()
-        if (gone := self._api.connector.gone()) is not None:
-            self._fail(fail(ExecutionError, f"{self._name}: not known how it ended: {gone}"))
-            return
+        # A server of ours that is gone is started again: a command in a detached
+        # box outlives it.
+        self._gone = self._api.connector.gone() or self._gone
         if self._tries >= len(_AGAIN):
             if isinstance(cause, BoxliteError):
                 self._fail(cause)
@@ -318,10 +320,14 @@ class Link:
             await self._lost(e)
             return
         except BoxliteError:
-            self._fail(refused)
+            if self._gone is None and self._generation == self._api.connector.generation:
+                self._fail(refused)
+                return
+            why = self._gone or "the private server was started again"
+            self._fail(fail(ExecutionError, f"{self._name}: not known how it ended: {why}"))
             return
         if state.get("exit_code") is None and state.get("status") == "running":
-            self._fail(refused)
+            await self._lost(refused)
             return
         self._finish(
             Exit(

@@ -22,7 +22,7 @@ import weakref
 from ._threads import in_thread
 from ._wire import Address
 from .connection import Options
-from .errors import BoxliteError, ConfigError, EngineError, InvalidStateError, fail
+from .errors import BoxliteError, ConfigError, EngineError, InvalidStateError, StoppedError, fail
 
 #: Seconds until a server that was started must take requests. It takes some 30
 #: ms; a home that was left in disorder is cleared first.
@@ -49,6 +49,7 @@ class PrivateServer:
         self._ready = False
         self._pid = os.getpid()
         self._closed = False
+        self.generation = 0  # how often it was started
         _servers.add(self)
 
     def __del__(self) -> None:
@@ -79,7 +80,7 @@ class PrivateServer:
             )
         with self._mu:
             if self._closed:
-                raise fail(InvalidStateError, "the private server was ended")
+                raise fail(StoppedError, "the runtime was shut down; make another")
             if self._proc is not None and self._proc.poll() is None:
                 return self._proc
             self._discard()
@@ -114,6 +115,7 @@ class PrivateServer:
             if config is not None:
                 os.close(config)
         self._ready = False
+        self.generation += 1
 
     async def _wait_ready(self, proc: subprocess.Popen[bytes]) -> None:
         """Waits until the server has said where it listens. Nobody reads that,
