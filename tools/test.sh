@@ -33,4 +33,4 @@ esac
 
 echo "test: the Python package"
 BOXLITE_TEST_REQUIRE=program,images,$require BOXLITE_TEST_IMAGES=$PWD/build/images \
-	/usr/bin/python3 -m pytest -q -rs sdk/python
+	timeout -k 10 1800 /usr/bin/python3 -m pytest -q -rs sdk/python

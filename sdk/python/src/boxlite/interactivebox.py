@@ -95,12 +95,19 @@ class InteractiveBox(SimpleBox):
 
     async def stop(self) -> None:
         """Give the terminal back and stop the box."""
-        self._execution = None
+        execution, self._execution = self._execution, None
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._restore()
+        if execution is not None:
+            try:
+                # As when a terminal is closed: shells take no notice of SIGTERM,
+                # and would use up the time that a stop gives.
+                await execution.signal(signal.SIGHUP)
+            except BoxliteError:
+                pass  # then the stop is what ends it
         await super().stop()
 
     async def __aexit__(
