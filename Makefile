@@ -25,6 +25,7 @@ build: agent ## bin/boxlite, one static file with the agent in it
 	@$(GOBUILD) -ldflags '-s -w -X github.com/boxlite-go/boxlite.version=$(VERSION)' -o bin/boxlite ./cmd/boxlite
 
 wheel: build ## build/python: the Python package, with the binary in it, and its sources
+	@rm -rf build/python
 	@BOXLITE_BINARY=bin/boxlite BOXLITE_VERSION=$(VERSION) python3 sdk/python/backend/boxlite_build.py build/python
 
 agent: setup-build ## the program that is PID 1 in a box, where the build embeds it
@@ -37,7 +38,7 @@ images: setup-build ## build/images: stand-ins made from Debian packages, for ma
 test: setup-test build images ## everything this machine can run, real boxes included
 	@sh tools/test.sh
 
-check: setup-check agent ## format, lint, vet, race tests on the fake engine, cross-build
+check: setup-check agent ## format, lint, vet, race tests on the fake engine, cross-build; Python's lint and types
 	@sh tools/check.sh
 
 fmt: ## format the tree
@@ -60,7 +61,7 @@ vuln: ## known vulnerabilities in what we call
 	@$(TOOL) govulncheck ./...
 
 clean: ## remove what was built; downloads stay in build/cache
-	@rm -rf bin build/images build/go build/*.txt build/*.json internal/agentbin/agent-linux-*
+	@rm -rf bin build/images build/go build/python build/*.txt build/*.json internal/agentbin/agent-linux-*
 
 setup-build setup-test setup-check:
 	@sh tools/setup.sh $(@:setup-%=%)
