@@ -20,7 +20,7 @@ import time
 import weakref
 
 from ._threads import in_thread
-from ._wire import Address
+from ._wire import Address, expire, wake
 from .connection import Options
 from .errors import BoxliteError, ConfigError, EngineError, InvalidStateError, StoppedError, fail
 
@@ -124,8 +124,8 @@ class PrivateServer:
         fd = os.dup(proc.stdout.fileno())  # one loop may watch a descriptor for one task
         loop = asyncio.get_running_loop()
         fut: asyncio.Future[bool] = loop.create_future()
-        loop.add_reader(fd, _set, fut)
-        timer = loop.call_later(_READY, _unset, fut)
+        loop.add_reader(fd, wake, fut)
+        timer = loop.call_later(_READY, expire, fut)
         try:
             said = await fut
         finally:
@@ -240,16 +240,6 @@ def _ended(proc: subprocess.Popen[bytes]) -> bool:
             except subprocess.TimeoutExpired:
                 pass
     return proc.returncode is not None
-
-
-def _set(fut: asyncio.Future[bool]) -> None:
-    if not fut.done():
-        fut.set_result(True)
-
-
-def _unset(fut: asyncio.Future[bool]) -> None:
-    if not fut.done():
-        fut.set_result(False)
 
 
 @atexit.register

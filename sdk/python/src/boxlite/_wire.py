@@ -145,10 +145,10 @@ class Stream:
         fut: asyncio.Future[bool] = loop.create_future()
         self._waits[fut] = loop
         if read:
-            loop.add_reader(fd, _wake, fut)
+            loop.add_reader(fd, wake, fut)
         if write:
-            loop.add_writer(fd, _wake, fut)
-        timer = loop.call_later(timeout, _expire, fut) if timeout is not None else None
+            loop.add_writer(fd, wake, fut)
+        timer = loop.call_later(timeout, expire, fut) if timeout is not None else None
         try:
             return await fut
         finally:
@@ -183,7 +183,7 @@ class Stream:
     def nudge(self) -> None:
         """Makes whoever waits look again."""
         for fut in self._waits:
-            _wake(fut)
+            wake(fut)
 
     async def give_way(self) -> None:
         """Lets others run now and then, however fast the other side is."""
@@ -193,12 +193,14 @@ class Stream:
             await asyncio.sleep(0)
 
 
-def _wake(fut: asyncio.Future[bool]) -> None:
+def wake(fut: asyncio.Future[bool]) -> None:
+    """Ends a wait: what was waited for is there."""
     if not fut.done():
         fut.set_result(True)
 
 
-def _expire(fut: asyncio.Future[bool]) -> None:
+def expire(fut: asyncio.Future[bool]) -> None:
+    """Ends a wait: its time is over."""
     if not fut.done():
         fut.set_result(False)
 
