@@ -30,13 +30,17 @@ def python(
     environment = {**os.environ, "PYTHONPATH": str(src), **env}
     if home is not None:
         environment["BOXLITE_HOME"] = str(home)
-    return subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", *(more or []), "-c", textwrap.dedent(script), *args],
         capture_output=True,
         text=True,
         timeout=120,
         env=environment,
     )
+    # That something took long is no fault on a busy machine.
+    slow = [line for line in ended.stderr.splitlines(True) if not line.startswith("Executing <")]
+    ended.stderr = "".join(slow)
+    return ended
 
 
 def private(home) -> boxlite.Boxlite:
@@ -302,7 +306,6 @@ def test_a_program_ends_cleanly(home, loop):
             import uvloop
             uvloop.install()
         async def main():
-            asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is no fault
             runtime = boxlite.Boxlite.default()
             box = await runtime.create(boxlite.BoxOptions(image="python:slim"))
             shell = await box.exec("sh", tty=True)
