@@ -32,20 +32,31 @@ func (b *localBox) NetworkLog(ctx context.Context, o NetworkLogOptions) iter.Seq
 			yield(egress.Event{}, b.fail("network log", err))
 			return
 		}
-		defer r.Close()
-		lines := bufio.NewReaderSize(r, 2*maxEventLine)
-		for {
-			line, err := lines.ReadBytes('\n')
-			if e, ok := parseEvent(line); ok && (!o.Refused || e.Action == egress.Deny) && !yield(e, nil) {
-				return
+		readEvents(r, func(e egress.Event, err error) bool {
+			if err == nil && o.Refused && e.Action != egress.Deny {
+				return true
 			}
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			if err != nil {
-				yield(egress.Event{}, b.fail("network log", err))
-				return
-			}
+			return yield(e, b.fail("network log", err))
+		})
+	}
+}
+
+// readEvents yields the lines of a log to its end, and closes it.
+func readEvents(r io.ReadCloser, yield func(egress.Event, error) bool) {
+	defer r.Close()
+	lines := bufio.NewReaderSize(r, 2*maxEventLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if e, ok := parseEvent(line); ok && !yield(e, nil) {
+			return
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return
+		case errors.Is(err, bufio.ErrBufferFull): // what is so long is no event
+		case err != nil:
+			yield(egress.Event{}, err)
+			return
 		}
 	}
 }

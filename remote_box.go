@@ -1,7 +1,6 @@
 package boxlite
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -165,21 +164,7 @@ func (b *remoteBox) NetworkLog(ctx context.Context, o NetworkLogOptions) iter.Se
 			yield(egress.Event{}, b.fail("network log", err))
 			return
 		}
-		defer r.Close()
-		lines := bufio.NewReaderSize(r, 2*maxEventLine)
-		for {
-			line, err := lines.ReadSlice('\n') // one that is too long is an error
-			if e, ok := parseEvent(line); ok && !yield(e, nil) {
-				return
-			}
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			if err != nil {
-				yield(egress.Event{}, b.fail("network log", err))
-				return
-			}
-		}
+		readEvents(r, func(e egress.Event, err error) bool { return yield(e, b.fail("network log", err)) })
 	}
 }
 

@@ -16,22 +16,10 @@ import (
 )
 
 func (a *app) authCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "auth COMMAND",
-		Short: "Log in to servers and out",
-		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			return usagef("no such command %q", "auth "+args[0])
-		},
-	}
-	for _, c := range []*cobra.Command{a.loginCommand(), a.logoutCommand(), a.statusCommand(), a.whoamiCommand()} {
-		c.DisableFlagsInUseLine = true
-		c.ValidArgsFunction = cobra.NoFileCompletions
-		c.Args = exactly(0, "")
-		cmd.AddCommand(c)
+	cmd := group(&cobra.Command{Use: "auth COMMAND", Short: "Log in to servers and out"},
+		a.loginCommand(), a.logoutCommand(), a.statusCommand(), a.whoamiCommand())
+	for _, c := range cmd.Commands() {
+		c.Args, c.ValidArgsFunction = exactly(0, ""), cobra.NoFileCompletions
 	}
 	return cmd
 }
@@ -69,12 +57,16 @@ func (a *app) profileName() (string, error) {
 	return name, nil
 }
 
-func (a *app) login(ctx context.Context, stdin bool) error {
-	name, err := a.profileName()
-	if err != nil {
-		return err
+// stored is the profile that auth is about, and the file it is in.
+func (a *app) stored() (name string, file *credentials, err error) {
+	if name, err = a.profileName(); err == nil {
+		file, err = a.credentials()
 	}
-	file, err := a.credentials()
+	return name, file, err
+}
+
+func (a *app) login(ctx context.Context, stdin bool) error {
+	name, file, err := a.stored()
 	if err != nil {
 		return err
 	}
@@ -165,11 +157,7 @@ func (a *app) logoutCommand() *cobra.Command {
 		Use:   "logout [OPTIONS]",
 		Short: "Forget the key of a server",
 		RunE: func(*cobra.Command, []string) error {
-			name, err := a.profileName()
-			if err != nil {
-				return err
-			}
-			file, err := a.credentials()
+			name, file, err := a.stored()
 			if err != nil {
 				return err
 			}
@@ -227,9 +215,8 @@ func (a *app) statusCommand() *cobra.Command {
 
 // profileUsed is the profile that r comes from, if from one.
 func (a *app) profileUsed(r *boxlite.Remote) string {
-	name, err := a.profileName()
-	file, readErr := a.credentials()
-	if err != nil || readErr != nil || file.Profiles[name].URL != r.URL || os.Getenv("BOXLITE_API_KEY") != "" {
+	name, file, err := a.stored()
+	if err != nil || file.Profiles[name].URL != r.URL || os.Getenv("BOXLITE_API_KEY") != "" {
 		return ""
 	}
 	return name

@@ -19,22 +19,8 @@ import (
 )
 
 func (a *app) networkCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "network COMMAND",
-		Short: "See and change what boxes do on the network",
-		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			return usagef("no such command %q", "network "+args[0])
-		},
-	}
-	for _, c := range []*cobra.Command{a.networkLogCommand(), a.networkSetCommand(), a.networkTunnelCommand()} {
-		c.DisableFlagsInUseLine = true
-		cmd.AddCommand(c)
-	}
-	return cmd
+	return group(&cobra.Command{Use: "network COMMAND", Short: "See and change what boxes do on the network"},
+		a.networkLogCommand(), a.networkSetCommand(), a.networkTunnelCommand())
 }
 
 func (a *app) networkSetCommand() *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/spf13/cobra"
@@ -90,6 +91,23 @@ func (a *app) root() *cobra.Command {
 	add("volume", a.volumeCommand())
 	add("system", a.serveCommand(), a.infoCommand(), a.doctorCommand(), a.versionCommand(), a.authCommand())
 	return root
+}
+
+// group makes a command of its commands.
+func group(cmd *cobra.Command, cmds ...*cobra.Command) *cobra.Command {
+	name, _, _ := strings.Cut(cmd.Use, " ")
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		return usagef("no such command %s; see %q", quote(name+" "+args[0]), "boxlite "+name+" --help")
+	}
+	for _, c := range cmds {
+		c.DisableFlagsInUseLine = true
+		cmd.AddCommand(c)
+	}
+	return cmd
 }
 
 // runRoot answers a call without a command, or with one there is not.

@@ -29,27 +29,13 @@ func viewOfVolume(i boxlite.VolumeInfo) volumeView {
 }
 
 func (a *app) volumeCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "volume COMMAND",
 		Short: "Manage named volumes",
 		Long: `Manage named volumes: directories that outlast boxes. Give one to a box by
 its name, "-v NAME:/path/in/box"; several boxes may have the same one and write
 to it at once.`,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			return usagef("no such command %s; see %q", quote("volume "+args[0]), "boxlite volume --help")
-		},
-	}
-	for _, c := range []*cobra.Command{
-		a.volumeCreateCommand(), a.volumeListCommand(), a.volumeInspectCommand(), a.volumeRemoveCommand(), a.volumePruneCommand(),
-	} {
-		c.DisableFlagsInUseLine = true
-		cmd.AddCommand(c)
-	}
-	return cmd
+	}, a.volumeCreateCommand(), a.volumeListCommand(), a.volumeInspectCommand(), a.volumeRemoveCommand(), a.volumePruneCommand())
 }
 
 func (a *app) volumeCreateCommand() *cobra.Command {
