@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -14,6 +15,9 @@ import pytest
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
 SOURCES = CHECKOUT / "sdk" / "python" / "src"
+
+# The cgroup of a box, by its id.
+CGROUP = re.compile(r"boxlite-[a-z][a-z2-7]{11}")
 
 # Names under which the images of "make images" can be used.
 IMAGES = {
@@ -140,12 +144,12 @@ class Left:
     @staticmethod
     def _look() -> set[str]:
         found = {f"mount {m}" for m in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()}
-        for dir, _, files in os.walk("/sys/fs/cgroup"):
-            if os.path.basename(dir).startswith("boxlite-") and "cgroup.procs" in files:
+        for directory, _, files in os.walk("/sys/fs/cgroup"):
+            if CGROUP.fullmatch(os.path.basename(directory)) and "cgroup.procs" in files:
                 # One with processes is in use, by who else runs boxes here.
                 try:
-                    if not pathlib.Path(dir, "cgroup.procs").read_text():
-                        found.add(f"cgroup {dir}")
+                    if not pathlib.Path(directory, "cgroup.procs").read_text():
+                        found.add(f"cgroup {directory}")
                 except OSError:
                     pass
         return found
@@ -154,12 +158,15 @@ class Left:
         """Return what is more than before, once it has had time to go.
 
         The directory is that of the tests, with the program, a home and
-        temporary files.
+        temporary files. Of what others on this machine may have made, only what
+        is there all the time counts.
         """
         program = directory / "bin" / "boxlite"
         deadline = time.monotonic() + limit
+        more = self._look() - self.before
         while True:
-            left = sorted(self._look() - self.before)
+            more &= self._look()
+            left = sorted(more)
             left += [f"process {pid} {line}" for pid, line in processes(program).items()]
             left += [f"file {p}" for p in (directory / "tmp").glob("boxlite*")]
             left += [f"socket {p}" for p in (directory / "boxlite").glob("*")]

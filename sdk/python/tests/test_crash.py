@@ -264,6 +264,26 @@ asyncio.run(main())
     world.nothing()
 
 
+def test_a_simple_box_whose_server_was_killed(world: World) -> None:
+    code = (
+        KILL_SERVER
+        + """
+import asyncio, boxlite
+async def main():
+    async with boxlite.SimpleBox(image="alpine:latest") as box:
+        running = asyncio.create_task(box.exec("sleep", "9999"))
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(kill_server)
+        result = await asyncio.wait_for(running, 60)
+        print(result.exit_code, "killed" in result.error_message)
+
+asyncio.run(main())
+"""
+    )
+    assert host.run_cleanly(sys.executable, code, world.environment) == "-1 True\n"
+    world.nothing()
+
+
 def test_a_fork_that_lives_on_does_not_keep_the_server(world: World) -> None:
     process = world.start(
         """

@@ -110,3 +110,10 @@ def test_nothing_can_be_pickled_that_belongs_to_this_process(tmp_path: pathlib.P
         pickle.dumps(runtime)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(boxlite.SyncBoxlite(boxlite.Options(home_dir=str(tmp_path))))
+
+
+def test_the_name_of_the_native_module() -> None:
+    from boxlite import boxlite as native
+
+    for name in native.__all__:
+        assert getattr(native, name) is getattr(boxlite, name)

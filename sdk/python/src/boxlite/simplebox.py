@@ -59,7 +59,7 @@ class ExecResult:
 
     ``exit_code`` is the command's own, 128+N after signal N, and -1 if it could
     not be learned; ``error_message`` says why then, or why the command was
-    ended.
+    ended, or that output is missing.
     """
 
     exit_code: int
@@ -282,9 +282,14 @@ class SimpleBox:
 async def _follow(execution: Execution) -> ExecResult:
     """Collect what a command writes, until it has ended."""
     # Both at once: a command waits when one of them is full.
+    read = await asyncio.gather(execution.stdout().read(), execution.stderr().read(), return_exceptions=True)
+    stdout, stderr = (text if isinstance(text, str) else "" for text in read)
+    lost = next((e for e in read if isinstance(e, BaseException)), None)
+    if lost is not None and not isinstance(lost, BoxliteError):
+        raise lost
     try:
-        stdout, stderr = await asyncio.gather(execution.stdout().read(), execution.stderr().read())
         result = await execution.wait()
     except BoxliteError as e:
         return ExecResult(-1, stdout, stderr, error_message=str(e))
-    return ExecResult(result.exit_code, stdout, stderr, result.timed_out, result.error_message)
+    message = result.error_message or (None if lost is None else str(lost))
+    return ExecResult(result.exit_code, stdout, stderr, result.timed_out, message)
