@@ -314,11 +314,8 @@ def _socket_dir() -> str:
     """A directory of this user alone for sockets, whose names are bounded to
     some hundred bytes. Sockets of programs that are gone are removed."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    path = (
-        os.path.join(base, "boxlite")
-        if 0 < len(base) < 50 and os.access(base, os.W_OK)
-        else f"/tmp/boxlite-{os.getuid()}"
-    )
+    own = 0 < len(base) < 50 and os.path.isdir(base) and os.stat(base).st_uid == os.getuid()
+    path = os.path.join(base, "boxlite") if own else f"/tmp/boxlite-{os.getuid()}"
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:

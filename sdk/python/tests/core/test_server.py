@@ -22,24 +22,22 @@ from boxlite.connection import Options
 from boxlite.runtime import _local
 
 
-def python(
-    script: str, *args: str, home=None, more: list[str] | None = None, **env: str
-) -> subprocess.CompletedProcess:
+def python(script: str, *args: str, home=None, **env: str) -> subprocess.CompletedProcess:
     """Runs a program that uses the package, with all warnings as errors."""
     src = pathlib.Path(boxlite.__file__).parent.parent
     environment = {**os.environ, "PYTHONPATH": str(src), **env}
     if home is not None:
         environment["BOXLITE_HOME"] = str(home)
     ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", *(more or []), "-c", textwrap.dedent(script), *args],
+        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(script), *args],
         capture_output=True,
         text=True,
         timeout=120,
         env=environment,
     )
     # That something took long is no fault on a busy machine.
-    slow = [line for line in ended.stderr.splitlines(True) if not line.startswith("Executing <")]
-    ended.stderr = "".join(slow)
+    told = [line for line in ended.stderr.splitlines(True) if not line.startswith("Executing <")]
+    ended.stderr = "".join(told)
     return ended
 
 
