@@ -12,7 +12,7 @@ import (
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
+	"golang.org/x/sys/unix"
 )
 
 func (a *app) authCommand() *cobra.Command {
@@ -100,46 +100,54 @@ const maxKey = 4 << 10
 
 // readKey asks for a key on the terminal, where it does not show, or reads it.
 func (a *app) readKey(url string, stdin bool) (string, error) {
-	var text []byte
-	var err error
 	switch {
 	case stdin:
-		var line string
-		if line, err = bufio.NewReader(io.LimitReader(a.stdin, maxKey)).ReadString('\n'); errors.Is(err, io.EOF) {
-			err = nil
-		}
-		text = []byte(line)
 	case !isTerminal(a.stdin):
 		return "", usagef("standard input is no terminal to ask for the key on: give it to --api-key-stdin")
 	default:
-		fmt.Fprintf(a.stderr, "API key for %s: ", url)
-		text, err = a.readHidden()
-		fmt.Fprintln(a.stderr)
+		show, err := a.hide("API key for " + url + ": ")
+		if err != nil {
+			return "", err
+		}
+		defer show()
 	}
-	if err != nil {
+	line, err := bufio.NewReader(io.LimitReader(a.stdin, maxKey)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
-	key := strings.TrimSpace(string(text))
+	key := strings.TrimSpace(line)
 	if key == "" {
 		return "", errors.New("no key was given")
 	}
 	return key, nil
 }
 
-// readHidden reads a line that does not show. A signal ends this process with
-// the terminal as it was.
-func (a *app) readHidden() ([]byte, error) {
+// hide asks for a line that does not show on the terminal, until show is called.
+// A signal ends this process with the terminal as it was.
+func (a *app) hide(question string) (show func(), err error) {
 	fd := int(a.stdin.Fd())
-	before, err := term.GetState(fd)
+	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
 		return nil, err
 	}
-	defer a.signals.divert(func(sig syscall.Signal) {
-		_ = term.Restore(fd, before)
+	hidden := *before
+	hidden.Lflag &^= unix.ECHO
+	hidden.Lflag |= unix.ICANON | unix.ISIG
+	hidden.Iflag |= unix.ICRNL
+	restore := func() {
+		_ = unix.IoctlSetTermios(fd, unix.TCSETS, before) // a terminal that is gone needs none
 		fmt.Fprintln(a.stderr)
+	}
+	undivert := a.signals.divert(func(sig syscall.Signal) {
+		restore()
 		os.Exit(128 + int(sig))
-	})()
-	return term.ReadPassword(fd)
+	})
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &hidden); err != nil {
+		undivert()
+		return nil, err
+	}
+	fmt.Fprint(a.stderr, question)
+	return func() { restore(); undivert() }, nil
 }
 
 // whoami asks a server who has the key.
