@@ -122,7 +122,7 @@ func TestJobOperations(t *testing.T) {
 	if a := x.do("GET", "/v1/boxes/"+job+"/logs?tail=5", ""); string(a.body) != "said\n" {
 		t.Errorf("logs: got %v", a)
 	}
-	want[rest.Box](x, 200, "POST", "/v1/boxes/"+job+"/stop", `{"timeout_seconds":1}`)
+	want[rest.Box](x, 200, "POST", "/v1/boxes/"+job+"/stop", `{"timeout_seconds":60}`)
 	if e := c.rest(); len(e.exits) != 1 {
 		t.Errorf("after the stop: got %+v, want an exit", e)
 	}

@@ -100,7 +100,17 @@ const (
 // of TCP is passed on while the other goes on; an error ends both, as does a
 // caller that is gone, the end of either side of UDP, and that of ctx.
 func carry(ctx context.Context, inner net.Conn, outer *net.UnixConn, proto egress.Proto) {
-	defer context.AfterFunc(ctx, func() { inner.Close(); outer.Close() })()
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		inner.Close()
+		outer.Close()
+	})
+	defer func() {
+		if !stop() {
+			<-cut // so that both are closed when this returns
+		}
+	}()
 	var rest, gone sync.WaitGroup
 	rest.Go(func() { oneWay(outer, inner, proto) })
 	oneWay(inner, outer, proto)
