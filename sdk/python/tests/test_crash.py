@@ -110,7 +110,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(home: pathlib.Path) -> Iterator[World]:
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="test-boxlite-", dir="/tmp"))
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="bxpy-", dir="/tmp"))
     world = World(directory)
     host.load_images(world.program, world.home, ["alpine:latest"])
     yield world
