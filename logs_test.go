@@ -70,7 +70,7 @@ func TestLogsTailAcrossFiles(t *testing.T) {
 // Whoever follows a log may close it at any time, also while it is moved aside.
 func TestClosedLogEndsItsReader(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, newRuntime(t), boxlite.BoxOptions{Detach: true, Cmd: []string{"sh", "-c", "yes | head -c 12M; sleep 1000"}})
+	b := newBox(t, newRuntime(t), boxlite.BoxOptions{Detach: true, Cmd: []string{"sh", "-c", "seq 1 1900000; sleep 1000"}})
 	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
