@@ -22,6 +22,7 @@ const (
 	pingEvery   = 15 * time.Second
 	pingTimeout = 30 * time.Second // a socket is dead 45 s after its last sign of life
 	sendTimeout = 20 * time.Second
+	aliveLook   = 10 * time.Millisecond
 	aliveWait   = 3 * time.Second // for the answer of one that may be dead, when another wants its place
 )
 
@@ -201,8 +202,16 @@ func (k *socket) alive() bool {
 	case <-wait.C:
 		return true // about to be upgraded
 	}
-	if k.sending() {
-		return true // if that is stuck, it ends by itself
+	again := time.NewTicker(aliveLook)
+	defer again.Stop()
+	for k.sending() {
+		select {
+		case <-again.C:
+		case <-k.ctx.Done(): // nobody was there to take it
+			return false
+		case <-wait.C:
+			return true // if that is stuck, it ends by itself
+		}
 	}
 	lives := k.answers(aliveWait)
 	if lives && k.full() { // if nobody is there, a second ping cannot be sent

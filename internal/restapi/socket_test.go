@@ -311,6 +311,15 @@ func TestVanishedWriter(t *testing.T) {
 				h.t.Errorf("the next: %v", err)
 			}
 		}},
+		{"while it is written to", func(h *hall) {
+			c := h.first()
+			go func() { _, _ = (&outlet{h.f, rest.Stdout}).Write([]byte("output")) }()
+			synctest.Wait() // it is not taken
+			time.AfterFunc(time.Second, func() { _ = c.CloseNow() })
+			if _, _, err := h.attach(); err != nil {
+				h.t.Errorf("the next: %v", err)
+			}
+		}},
 		{"it lives", func(h *hall) {
 			conn := flood(h)
 			defer conn.Close()
