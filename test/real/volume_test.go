@@ -225,10 +225,11 @@ func TestToolsWorkInAVolume(t *testing.T) {
 import sqlite3, threading
 def fill(n):
     c = sqlite3.connect("db", timeout=60)
-    c.execute("pragma journal_mode=wal")
     for i in range(50):
         with c: c.execute("insert into t values (?)", (n * 50 + i,))
-sqlite3.connect("db").execute("create table t(x)")
+c = sqlite3.connect("db")
+c.execute("pragma journal_mode=wal") # once: nobody waits for the lock of this
+c.execute("create table t(x)")
 ts = [threading.Thread(target=fill, args=(n,)) for n in range(4)]
 [t.start() for t in ts]; [t.join() for t in ts]
 c = sqlite3.connect("db")
