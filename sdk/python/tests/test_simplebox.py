@@ -25,6 +25,11 @@ async def test_exec_collects_both_streams_and_never_raises_for_an_exit_code() ->
         assert (len(big.stdout), len(big.stderr)) == (3_000_000, 3_000_000)
 
 
+async def test_exec_gives_no_input() -> None:
+    async with boxlite.SimpleBox(image="alpine:latest") as box:
+        assert await box.exec("sh", "-c", "cat; echo end", timeout=60) == boxlite.ExecResult(0, "end\n", "")
+
+
 async def test_exec_options() -> None:
     async with boxlite.SimpleBox(image="alpine:latest", env=[("A", "1")], working_dir="/work") as box:
         result = await box.exec("sh", "-c", "echo $A $B; pwd; id -u", env={"B": "2"}, user="nobody", cwd="/tmp")

@@ -96,6 +96,20 @@ class Box(Unpicklable):
         when the image cannot be had, InvalidStateError for a job that was not
         started.
         """
+        return await self._exec(command, args, env, tty, user, timeout_secs, cwd)
+
+    async def _exec(
+        self,
+        command: str,
+        args: Sequence[str] | None = None,
+        env: Env | None = None,
+        tty: bool = False,
+        user: str | None = None,
+        timeout_secs: float | None = None,
+        cwd: str | None = None,
+        stdin: str | None = None,
+    ) -> Execution:
+        """exec, with input that is all the command gets unless it is None."""
         self._usable()
         if isinstance(args, str):
             raise TypeError("args: give a list of strings, not one string")
@@ -110,6 +124,8 @@ class Box(Unpicklable):
             body["timeout_seconds"] = float(timeout_secs)
         if cwd:
             body["working_dir"] = cwd
+        if stdin is not None:
+            body["stdin"] = stdin
         reply = as_dict(await self._api.call("POST", self._path + "/exec", json=body))
         self._runs()
         return Execution(self._api, self.id, as_str(reply.get("execution_id")), command, tty)

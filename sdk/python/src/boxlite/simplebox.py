@@ -225,7 +225,7 @@ class SimpleBox:
         timeout: float | None = None,
         cwd: str | None = None,
     ) -> ExecResult:
-        """Run a command and return how it ended, whatever its exit code.
+        """Run a command without input and return how it ended, whatever its exit code.
 
         ``env`` is added to the box's; ``user`` is a name or uid, optionally with
         ":group". After ``timeout`` seconds the command and all it started are
@@ -235,13 +235,14 @@ class SimpleBox:
         """
         words = " ".join([cmd, *args])
         try:
-            execution = await self._box.exec(
+            execution = await self._box._exec(
                 cmd,
                 list(args),
                 list(env.items()) if env else None,
                 user=user,
                 timeout_secs=timeout,
                 cwd=cwd,
+                stdin="",
             )
         except ExecutionError as e:
             code = 127 if "not found" in str(e) else 126
