@@ -23,6 +23,10 @@ func TestAttachFromOffset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -30,10 +34,18 @@ func TestAttachFromOffset(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadFull(stderr, make([]byte, 5)); err != nil {
+	const total = 30000 * 101
+	said := make(chan error, 1)
+	go func() { // which of the two comes first is not said
+		_, err := io.CopyN(io.Discard, stderr, 5)
+		said <- err
+	}()
+	if _, err := io.CopyN(io.Discard, stdout, total); err != nil {
 		t.Fatal(err)
 	}
-	const total = 30000 * 101
+	if err := <-said; err != nil {
+		t.Fatal(err)
+	}
 	type gap struct{ from, to int64 }
 	for _, tt := range []struct {
 		name string
