@@ -250,6 +250,19 @@ type pipe struct{ net.Conn }
 func (p pipe) CloseWrite() error { return p.Close() }
 func (p pipe) Reset()            { p.Close() }
 
+// turns is a pipe whose writers wait for each other at a channel. At the lock of
+// net.Pipe synctest would not see that they wait.
+type turns struct {
+	pipe
+	turn chan struct{}
+}
+
+func (p turns) Write(b []byte) (int, error) {
+	p.turn <- struct{}{}
+	defer func() { <-p.turn }()
+	return p.pipe.Write(b)
+}
+
 // TestSilence promises that a client which does not say what it wants is given up
 // where it has to begin, and that others may be silent for as long as they like.
 func TestSilence(t *testing.T) {
@@ -318,7 +331,7 @@ func TestRefusedClientThatDoesNotRead(t *testing.T) {
 		over := make(chan struct{})
 		go func() {
 			defer close(over)
-			g.guard(t.Context(), f, pipe{client}, func(context.Context) (conn, error) { return pipe{server}, nil })
+			g.guard(t.Context(), f, turns{pipe{client}, make(chan struct{}, 1)}, func(context.Context) (conn, error) { return pipe{server}, nil })
 		}()
 		if _, err := box.Write(said); err != nil {
 			t.Fatal(err)
