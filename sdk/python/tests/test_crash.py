@@ -153,9 +153,9 @@ def test_interrupt_at_the_terminal_runs_what_the_program_has_for_it(world: World
 def test_interrupt_of_the_sync_api(world: World) -> None:
     process = world.start(
         """
-import boxlite
+import boxlite, threading
 with boxlite.SyncSimpleBox(image="alpine:latest") as box:
-    print("go", flush=True)
+    threading.Timer(1, print, ["go"], {"flush": True}).start()  # in the middle of exec
     box.exec("sleep", "9999")
 """
     )
