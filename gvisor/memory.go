@@ -83,8 +83,9 @@ func setOOMScore(pid int, score string) error {
 }
 
 const (
-	// Where the kernel enforces the limit, we look only for what it killed.
-	slowPoll = time.Second
+	// Where the kernel enforces the limit, we look only for what it killed, and
+	// when the machine ends look once more: so far back a kill explains its end.
+	slowPoll = 5 * time.Second
 	// Where it does not, the next look is due when a fast guest, at
 	// fillRate, could have used up what is left, within these bounds.
 	minPoll, maxPoll = 20 * time.Millisecond, 250 * time.Millisecond
@@ -140,7 +141,7 @@ func (m *machine) countKills() (recent bool) {
 	if n > m.kills {
 		m.kills, m.killed = n, time.Now()
 	}
-	return n > 0 && time.Since(m.killed) < 2*slowPoll
+	return n > 0 && time.Since(m.killed) < slowPoll
 }
 
 // oomKilled tells whether the memory limit is what ended the sentry: by its

@@ -1,12 +1,12 @@
 package hostos
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,16 +20,14 @@ import (
 func Descendants(pid int) []int {
 	tree := []int{pid}
 	for i := 0; i < len(tree); i++ { // grows as it goes
-		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", tree[i]))
-		for _, f := range files {
-			b, _ := os.ReadFile(f) // of a thread that may have just ended
-			for _, child := range strings.Fields(string(b)) {
+		ofThreads(tree[i], "children", func(_ string, text []byte, _ error) {
+			for child := range bytes.FieldsSeq(text) {
 				// A child that moves while we look could be seen twice.
-				if n, err := strconv.Atoi(child); err == nil && !slices.Contains(tree, n) {
+				if n, err := strconv.Atoi(string(child)); err == nil && !slices.Contains(tree, n) {
 					tree = append(tree, n)
 				}
 			}
-		}
+		})
 	}
 	return tree[1:]
 }
@@ -39,22 +37,61 @@ func Descendants(pid int) []int {
 // kernel does not keep account of that.
 func Activity(pid int) uint64 {
 	h := fnv.New64a()
+	known := true
 	for _, child := range Descendants(pid) {
+		threads := 0
 		// Per thread: time it ran in nanoseconds, time it waited, times it was
 		// put on a processor.
-		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", child))
-		for _, f := range files {
-			b, err := os.ReadFile(f)
+		ofThreads(child, "schedstat", func(path string, text []byte, err error) {
+			threads++
 			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
-				return 0
+				known = false
 			}
-			_, _ = h.Write(append([]byte(f), b...))
-		}
-		if len(files) == 0 {
-			return 0
-		}
+			_, _ = h.Write(append([]byte(path), text...))
+		})
+		known = known && threads > 0
+	}
+	if !known {
+		return 0
 	}
 	return h.Sum64()
+}
+
+// ofThreads hands look the file name of each thread of pid, as it is now. A
+// thread may end meanwhile; what look is given is valid until it returns. Boxes
+// at rest are looked at for as long as they live, so this takes no more calls
+// of the kernel than it must.
+func ofThreads(pid int, name string, look func(path string, text []byte, err error)) {
+	dir := fmt.Sprintf("/proc/%d/task", pid)
+	d, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	threads, _ := d.Readdirnames(-1) // of a process that may have just ended
+	var text []byte
+	for _, t := range threads {
+		path := dir + "/" + t + "/" + name
+		text, err = readProc(path, text[:0])
+		look(path, text, err)
+	}
+}
+
+// readProc appends what a file of /proc says to buf.
+func readProc(path string, buf []byte) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return buf, err
+	}
+	defer unix.Close(fd)
+	for {
+		buf = slices.Grow(buf, 512)
+		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		if err != nil || n == 0 {
+			return buf, err
+		}
+		buf = buf[:len(buf)+n]
+	}
 }
 
 // TreeCPU is the processor time that pid, what is below it and what ended

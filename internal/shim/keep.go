@@ -33,30 +33,28 @@ const (
 // keepSaved saves the writable layer whenever something has run in the box, at
 // most once in each interval, and once more before it takes the box to rest:
 // what the first save has not seen, because it came while the box settled, the
-// second one has. It returns when the box ends.
+// second one has. Before that one the agent is asked for a sign of life, so that
+// a box at rest need not be woken for that. It returns when the box ends.
 func (o *owner) keepSaved(ctx context.Context) {
 	d, ok := o.machine.(engine.DiskSaver)
 	if !ok || o.spec.AutoRemove || o.spec.SaveInterval <= 0 {
 		return
 	}
 	var confirmed time.Time
-	var calm uint64 // activity when what the last save has woken had settled
 	for wait := o.spec.SaveInterval; pause(ctx, wait); {
 		wait = o.spec.SaveInterval
 		if !o.unsaved() && time.Since(confirmed) < confirm {
 			hostos.OwnText().Trim() // the part of the program that this look needed
 			continue
 		}
-		ran := d.Activity() != calm
+		rests := o.isCalm(d.Activity()) && o.answers(ctx)
 		saved, err := o.save()
 		confirmed = time.Now()
 		wait = max(wait, restPerPause*saved.Paused)
 		if !pause(ctx, settle) {
 			return
 		}
-		if calm = d.Activity(); err == nil && !ran {
-			o.rests(calm)
-		}
+		o.hasSettled(d.Activity(), rests && err == nil)
 		debug.FreeOSMemory() // a save takes some MB, if only to see that nothing has changed
 		hostos.OwnText().Trim()
 	}
@@ -72,11 +70,23 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// rests remembers the activity of a box that rests, all of it saved.
-func (o *owner) rests(activity uint64) {
+// isCalm tells whether nothing has run since what we ourselves last woke had
+// settled.
+func (o *owner) isCalm(activity uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.saved = activity
+	return activity == o.calm
+}
+
+// hasSettled remembers the activity of a box after a save, and whether it rests,
+// all of it saved.
+func (o *owner) hasSettled(activity uint64, rests bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.calm = activity
+	if rests {
+		o.saved = activity
+	}
 }
 
 // unsaved tells whether anything may have changed since the last save.

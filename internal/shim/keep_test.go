@@ -23,6 +23,19 @@ type savingMachine struct {
 	saved    engine.Saved // what a save says
 	fails    error
 	saves    []time.Time
+	pings    []time.Time
+	deaf     bool // its agent does not answer
+}
+
+func (m *savingMachine) ping(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pings = append(m.pings, time.Now())
+	if m.deaf {
+		return errors.New("no answer")
+	}
+	m.activity++
+	return ctx.Err()
 }
 
 func (m *savingMachine) SaveDisk(context.Context) (engine.Saved, error) {
@@ -58,15 +71,17 @@ func (m *savingMachine) took(began time.Time) []int {
 	return out
 }
 
-// keep runs keepSaved for a box until the test is over.
+// keep runs the loops of an owner for a box until the test is over.
 func keep(t *testing.T, m *savingMachine, spec Spec) *owner {
 	t.Helper()
 	spec.Dir = t.TempDir()
-	o := &owner{spec: spec, machine: m}
+	o := &owner{spec: spec, machine: m, ping: m.ping, ends: make(chan ending, 1)}
 	o.update(func(r *Run) { r.State = Running })
 	ctx, cancel := context.WithCancel(t.Context())
+	o.cancel = cancel
 	var wg sync.WaitGroup
 	wg.Go(func() { o.keepSaved(ctx) })
+	wg.Go(func() { o.watchAgent(ctx) })
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	return o
 }
@@ -112,6 +127,48 @@ func TestABoxAtRestIsLeftAlone(t *testing.T) {
 		time.Sleep(time.Minute)
 		if got := m.took(began); len(got) != 2 {
 			t.Errorf("saves after something ran: got at %v, want one, and one to make sure", got)
+		}
+	})
+}
+
+// TestRestIsNotDisturbed: a save wakes the box, and so does the question whether
+// its agent is well. Neither is a reason for the other.
+func TestRestIsNotDisturbed(t *testing.T) {
+	for _, interval := range []time.Duration{time.Second, 10 * time.Second, pulse, time.Minute} {
+		t.Run(interval.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &savingMachine{activity: 1}
+				o := keep(t, m, Spec{SaveInterval: interval})
+				time.Sleep(2*interval + pulse)
+				if o.unsaved() || len(m.pings) == 0 {
+					t.Errorf("after two saves: got unsaved %v and %d pings, want rest, its agent asked", o.unsaved(), len(m.pings))
+				}
+				m.set(func() { m.saves, m.pings = nil, nil })
+				time.Sleep(confirm - 2*interval - 2*pulse)
+				if len(m.saves) != 0 || len(m.pings) != 0 {
+					t.Errorf("at rest: got %d saves and %d pings, want neither", len(m.saves), len(m.pings))
+				}
+			})
+		})
+	}
+}
+
+// TestNoRestWithoutAnAnswer: something stopped the agent, and nothing runs since.
+func TestNoRestWithoutAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &savingMachine{activity: 1, deaf: true}
+		o := keep(t, m, Spec{SaveInterval: 10 * time.Second})
+		time.Sleep(2*pulse + pulseTimeout)
+		select {
+		case e := <-o.ends:
+			if e.state != Failed {
+				t.Errorf("a box whose agent is silent: got ended with %+v, want failed", e)
+			}
+		default:
+			t.Error("a box whose agent is silent goes on")
+		}
+		if !o.unsaved() {
+			t.Error("a box whose agent is silent counts as one at rest")
 		}
 	})
 }

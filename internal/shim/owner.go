@@ -46,9 +46,10 @@ type owner struct {
 	machine engine.Machine
 	net     *network // nil: none
 	guest   *guest.Client
-	stopped chan struct{} // closed when the box is over and its lock is free
-	unkept  error         // why its files were not saved at the end; valid after stopped
-	ends    chan ending   // why to stop; the first one counts
+	ping    func(context.Context) error // asks the agent for a sign of life
+	stopped chan struct{}               // closed when the box is over and its lock is free
+	unkept  error                       // why its files were not saved at the end; valid after stopped
+	ends    chan ending                 // why to stop; the first one counts
 	cancel  context.CancelFunc
 	calls   sync.WaitGroup // requests being answered
 	follows sync.WaitGroup // goroutines that follow the main command
@@ -59,7 +60,8 @@ type owner struct {
 	run      Run
 	followed bool   // the main command has been started
 	saving   int    // saves under way
-	saved    uint64 // activity at which all was saved; 0: none
+	saved    uint64 // activity at which all was saved and the agent well; 0: none
+	calm     uint64 // activity when what a save or a ping woke had settled
 	dials    int    // streams to the agent that were asked for
 	left     bool   // the directory of the box is another's
 }
@@ -238,6 +240,7 @@ func (o *owner) boot(ctx context.Context) (err error) {
 	}
 	o.bootEnd = time.Now()
 	o.guest = guest.NewClient(o.machine.Dial)
+	o.ping = func(ctx context.Context) error { _, err := o.guest.Ping(ctx); return err }
 	go func() { // ends with the machine
 		<-o.machine.Done()
 		o.end(died(o.machine.Err()))

@@ -31,7 +31,7 @@ const (
 func (o *owner) watchAgent(ctx context.Context) {
 	var last sign
 	for missed, wait := 0, pulse; missed < maxMissed && pause(ctx, wait); {
-		if now := o.sign(); missed > 0 || now != last || now.activity == 0 {
+		if now := o.sign(); missed > 0 || !o.leftAlone(now, last) {
 			last = sign{}
 			if o.answers(ctx) {
 				missed, wait = 0, pulse
@@ -39,6 +39,7 @@ func (o *owner) watchAgent(ctx context.Context) {
 					return
 				}
 				last = sign{o.sign().activity, now.dials} // whoever has dialled since may wait
+				o.woke(now.activity, last.activity)
 			} else {
 				missed, wait = missed+1, again
 			}
@@ -47,6 +48,25 @@ func (o *owner) watchAgent(ctx context.Context) {
 	}
 	if ctx.Err() == nil {
 		o.end(ending{state: Failed, reason: "its agent did not answer"})
+	}
+}
+
+// leftAlone tells whether nothing has happened since the sign last, or but for
+// what took the box to rest: that includes an answer of the agent.
+func (o *owner) leftAlone(now, last sign) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return now.activity != 0 && now.dials == last.dials && (now.activity == last.activity || now.activity == o.saved)
+}
+
+// woke notes that we ourselves took a calm box from one activity to another.
+// Whether it is at rest is for a save to find out: something else may have run
+// meanwhile.
+func (o *owner) woke(before, after uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if before == o.calm {
+		o.calm = after
 	}
 }
 
@@ -77,7 +97,7 @@ func (o *owner) countDial() {
 func (o *owner) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, pulseTimeout)
 	defer cancel()
-	_, err := o.guest.Ping(ctx)
+	err := o.ping(ctx)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return err == nil || o.saving > 0
