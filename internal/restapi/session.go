@@ -150,9 +150,13 @@ func (ss *sessions) forget(box string) {
 	}
 }
 
+// drop forgets x, and nothing that has taken its place: a main command has the
+// same id each time.
 func (ss *sessions) drop(x *session) {
 	ss.mu.Lock()
-	delete(ss.byID, [2]string{x.box, x.id})
+	if key := [2]string{x.box, x.id}; ss.byID[key] == x {
+		delete(ss.byID, key)
+	}
 	ss.mu.Unlock()
 	x.giveBack()
 }
