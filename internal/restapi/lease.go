@@ -90,12 +90,15 @@ func leaseOf(ctx context.Context) string {
 }
 
 // hold lets a box that the request has started end with the client's lease. A
-// box that is detached outlives it, unless the client runs its main command.
+// box that is detached outlives it, unless the client runs its main command. The
+// box runs by now, so a client that hangs up does not keep it from being held.
 func (s *Server) hold(ctx context.Context, b *boxlite.Box, foreground bool) error {
+	ctx = context.WithoutCancel(ctx)
 	id := leaseOf(ctx)
 	if id != "" && !foreground {
 		info, err := b.Info(ctx)
 		if err != nil {
+			s.release(map[string]bool{b.ID(): true})
 			return err
 		}
 		if info.Options.Detach {

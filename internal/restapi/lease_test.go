@@ -44,6 +44,16 @@ func (x *site) state(box string) string {
 	return b.Status
 }
 
+// until waits until a box is in a state.
+func (x *site) until(box, state string) {
+	x.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); x.state(box) != state; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			x.t.Fatalf("box: got %s, want %s", x.state(box), state)
+		}
+	}
+}
+
 // TestLease: when the socket of a client ends, however it does, the attached
 // boxes that its requests have started are stopped, and no others.
 func TestLease(t *testing.T) {
@@ -75,11 +85,7 @@ func TestLease(t *testing.T) {
 		want[rest.Box](x, 200, "POST", "/v1/boxes/"+retaken+"/start", "") // now by somebody else
 		end(conn)
 		for box, state := range map[string]string{byStart: "stopped", byExec: "stopped", byFile: "gone"} {
-			for deadline := time.Now().Add(20 * time.Second); x.state(box) != state; time.Sleep(5 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatalf("%s: got %s, want %s", name, x.state(box), state)
-				}
-			}
+			x.until(box, state)
 		}
 		for _, box := range []string{detached, others, retaken} {
 			if got := x.state(box); got != "running" {
@@ -107,6 +113,27 @@ func TestLeaseHasEnded(t *testing.T) {
 	if a := x.do("GET", "/v1/lease", ""); a.status != 400 {
 		t.Errorf("a lease without a socket: got %v, want 400", a)
 	}
+}
+
+// TestLeaseHoldsForThoseWhoHungUp: the box of a client that hangs up when its
+// start is done is its lease's.
+func TestLeaseHoldsForThoseWhoHungUp(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	conn, id := x.lease()
+	box := x.box()
+	b, err := x.rt.Box(t.Context(), box)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want[rest.Box](x, 200, "POST", "/v1/boxes/"+box+"/start", "")
+	ctx, hangUp := context.WithCancel(context.WithValue(t.Context(), leaseKey{}, id))
+	hangUp()
+	if err := x.s.hold(ctx, b, false); err != nil {
+		t.Fatal(err)
+	}
+	conn.CloseNow()
+	x.until(box, "stopped")
 }
 
 // TestMainEndsWithItsLease: a job in the foreground ends with the client also if
