@@ -125,8 +125,7 @@ func (b *localBox) settleNetwork(ctx context.Context, begun BoxOptions) error {
 	case err != nil:
 		return err
 	case o.offline() != begun.offline():
-		err := fmt.Errorf("%w: its network was switched on or off while it was started: start it again", ErrState)
-		return errors.Join(err, b.shim().Stop(ctx, shim.StopOptions{}))
+		return fmt.Errorf("%w: its network was switched on or off while it was started: start it again", ErrState)
 	case o.offline(), samePolicy(o.Network, begun.Network):
 		return nil
 	}

@@ -103,7 +103,14 @@ func (b *localBox) spawn(ctx context.Context, foreground bool) error {
 	if err := b.rt.remember(b.id, p); err != nil {
 		return err
 	}
-	return b.settleNetwork(ctx, o)
+	// It runs by now: that nobody waits for it any more neither keeps it from what
+	// was decided meanwhile, nor leaves it behind.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if err := b.settleNetwork(ctx, o); err != nil {
+		return errors.Join(err, b.shim().Stop(ctx, shim.StopOptions{}))
+	}
+	return nil
 }
 
 func (b *localBox) spawnShim(ctx context.Context, spec shim.Spec) (*shim.Process, error) {
