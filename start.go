@@ -273,8 +273,23 @@ func (r *local) remember(id string, p *shim.Process) error {
 		p.Close()
 		return ErrRuntimeClosed
 	}
+	r.forgetEndedLocked(time.Now())
 	r.shims[id] = p
 	return nil
+}
+
+// endKept is how long it is remembered how a box has ended that removed itself,
+// for those who had a command in it: far longer than anybody takes to wait for it.
+const endKept = 10 * time.Minute
+
+// forgetEndedLocked forgets boxes that have ended by themselves.
+func (r *local) forgetEndedLocked(now time.Time) {
+	for id, p := range r.shims {
+		if closed(p.Done()) && now.Sub(p.Last().Finished) > endKept {
+			delete(r.shims, id)
+			delete(r.starting, id)
+		}
+	}
 }
 
 // forget returns the shim of a box if we started it.
