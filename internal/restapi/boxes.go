@@ -27,7 +27,11 @@ func (s *Server) box(r *http.Request) (*boxlite.Box, error) {
 	if errors.Is(err, boxlite.ErrNotFound) {
 		return nil, httpapi.NotFound.Errorf("no box %q", key)
 	}
-	return b, err
+	if err != nil {
+		return nil, err
+	}
+	s.life.meet(b.ID())
+	return b, nil
 }
 
 func (s *Server) createBox(w http.ResponseWriter, r *http.Request) error {
@@ -55,6 +59,7 @@ func (s *Server) create(ctx context.Context, req *rest.CreateBox) (*rest.Box, er
 	if err != nil {
 		return nil, err
 	}
+	s.life.meet(b.ID())
 	if s.cfg.Private && o.AutoRemove && !o.Detach {
 		s.unused.add(b.ID())
 	}
@@ -205,6 +210,7 @@ func (s *Server) forget(id string) {
 	s.vault.forget(id)
 	s.unused.forget(id)
 	s.metrics.forget(id)
+	s.leases.own(id, "")
 }
 
 // removeTimeout bounds the removal of a box: a forced stop and deleting files.
@@ -341,7 +347,6 @@ func (s *Server) stop(ctx context.Context, b *boxlite.Box, timeout time.Duration
 	err := b.Stop(ctx)
 	if err == nil {
 		s.admission.stopped(b.ID())
-		s.life.stopped(b.ID(), time.Now())
 		s.metrics.stopped()
 	}
 	return err

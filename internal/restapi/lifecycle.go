@@ -30,14 +30,13 @@ type lifecycle struct {
 	s     *Server
 	begun time.Time
 
-	mu    sync.Mutex
-	next  time.Time            // when to look again
-	used  map[string]time.Time // by box
-	ended map[string]time.Time // stopped by us
+	mu   sync.Mutex
+	next time.Time            // when to look again
+	used map[string]time.Time // by box, of all that were named here; zero: not used
 }
 
 func newLifecycle(s *Server) *lifecycle {
-	return &lifecycle{s: s, begun: time.Now(), used: map[string]time.Time{}, ended: map[string]time.Time{}}
+	return &lifecycle{s: s, begun: time.Now(), used: map[string]time.Time{}}
 }
 
 // lookEvery is how often boxes are looked at: BoxLite's server does so too.
@@ -50,17 +49,28 @@ func (l *lifecycle) touch(id string) {
 	l.used[id] = time.Now()
 }
 
-func (l *lifecycle) stopped(id string, at time.Time) {
+// meet says that a box is named here, so that something may be known of it.
+func (l *lifecycle) meet(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended[id] = at
+	l.used[id] = l.used[id]
+}
+
+// met is the boxes that were named here.
+func (l *lifecycle) met() map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ids := make(map[string]bool, len(l.used))
+	for id := range l.used {
+		ids[id] = true
+	}
+	return ids
 }
 
 func (l *lifecycle) forget(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.used, id)
-	delete(l.ended, id)
 }
 
 func (l *lifecycle) due(now time.Time) bool {
@@ -77,10 +87,17 @@ func (l *lifecycle) sweep(ctx context.Context, now time.Time) {
 	if !l.due(now) {
 		return
 	}
+	gone := l.met() // before the list, which has all of them that are there
 	infos, err := l.s.rt.Boxes(ctx)
 	if err != nil {
 		l.s.log.Warn("idle boxes not looked for", slog.Any("err", err))
 		return
+	}
+	for _, i := range infos {
+		delete(gone, i.ID)
+	}
+	for id := range gone { // they have removed themselves, or another process has
+		l.s.forget(id)
 	}
 	for _, i := range infos {
 		if err := l.settle(ctx, i, now); err != nil && ctx.Err() == nil {

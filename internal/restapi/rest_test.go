@@ -358,43 +358,6 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// TestLifetimes: a box that idles is stopped, one that was stopped long enough
-// is removed, and one in use is left alone.
-func TestLifetimes(t *testing.T) {
-	t.Parallel()
-	x := newSite(t, Config{})
-	idle, used, kept := x.box(`"auto_stop":60,"auto_delete":100`), x.box(`"auto_stop":60`), x.box()
-	for _, id := range []string{idle, used, kept} {
-		want[rest.Box](x, 200, "POST", "/v1/boxes/"+id+"/start", "")
-	}
-	x.attach(used, x.exec(used, "read a"), "")
-	status := func(id string) string {
-		a := x.do("GET", "/v1/boxes/"+id, "")
-		var b rest.Box
-		_ = json.Unmarshal(a.body, &b)
-		return b.Status
-	}
-	look := func(after time.Duration) { x.s.life.sweep(t.Context(), time.Now().Add(after)) }
-	look(50 * time.Second)
-	if got := status(idle); got != "running" {
-		t.Errorf("before its time: got %s, want running", got)
-	}
-	look(100 * time.Second)
-	if got := [3]string{status(idle), status(used), status(kept)}; got != [3]string{"stopped", "running", "running"} {
-		t.Errorf("idle, used, without terms: got %v", got)
-	}
-	look(time.Hour)
-	if got := [2]string{status(idle), status(kept)}; got != [2]string{"", "running"} {
-		t.Errorf("an hour later: got %v", got)
-	}
-	b := x.box(`"auto_resume":false`)
-	x.exec(b, "true")
-	want[rest.Box](x, 200, "POST", "/v1/boxes/"+b+"/stop", "")
-	if a := x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`); a.status != 409 {
-		t.Errorf("exec in a stopped box that may not resume: got %v, want 409", a)
-	}
-}
-
 // TestDrain: at its end the server stops the boxes that would end with it and
 // keeps their files; detached ones go on.
 func TestDrain(t *testing.T) {

@@ -1,0 +1,78 @@
+package restapi
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/boxlite-go/boxlite"
+	"github.com/boxlite-go/boxlite/internal/rest"
+)
+
+// TestLifetimes: a box that idles is stopped, one that was stopped long enough
+// is removed, and one in use is left alone.
+func TestLifetimes(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	idle, used, kept := x.box(`"auto_stop":60,"auto_delete":100`), x.box(`"auto_stop":60`), x.box()
+	for _, id := range []string{idle, used, kept} {
+		want[rest.Box](x, 200, "POST", "/v1/boxes/"+id+"/start", "")
+	}
+	x.attach(used, x.exec(used, "read a"), "")
+	status := func(id string) string {
+		a := x.do("GET", "/v1/boxes/"+id, "")
+		var b rest.Box
+		_ = json.Unmarshal(a.body, &b)
+		return b.Status
+	}
+	look := func(after time.Duration) { x.s.life.sweep(t.Context(), time.Now().Add(after)) }
+	look(50 * time.Second)
+	if got := status(idle); got != "running" {
+		t.Errorf("before its time: got %s, want running", got)
+	}
+	look(100 * time.Second)
+	if got := [3]string{status(idle), status(used), status(kept)}; got != [3]string{"stopped", "running", "running"} {
+		t.Errorf("idle, used, without terms: got %v", got)
+	}
+	look(time.Hour)
+	if got := [2]string{status(idle), status(kept)}; got != [2]string{"", "running"} {
+		t.Errorf("an hour later: got %v", got)
+	}
+	b := x.box(`"auto_resume":false`)
+	x.exec(b, "true")
+	want[rest.Box](x, 200, "POST", "/v1/boxes/"+b+"/stop", "")
+	if a := x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`); a.status != 409 {
+		t.Errorf("exec in a stopped box that may not resume: got %v, want 409", a)
+	}
+}
+
+// TestGoneBoxesAreForgotten: nothing is kept of a box that removed itself, the
+// values of its secrets least of all.
+func TestGoneBoxesAreForgotten(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{Private: true})
+	_, lease := x.lease()
+	secret := `"secrets":[{"name":"TOKEN","value":"very-secret-value","hosts":["api.example.com"]}]`
+	job := x.box(`"cmd":["true"],"auto_remove":true`, secret)
+	idle, kept := x.box(`"auto_remove":true`), x.box(secret)
+	want[rest.Box](x, 200, "POST", "/v1/boxes/"+job+"/start", "", rest.LeaseHeader, lease)
+	x.until(job, "gone")
+	if err := x.rt.Remove(t.Context(), idle, boxlite.RemoveOptions{}); err != nil { // as another process may
+		t.Fatal(err)
+	}
+	x.s.life.sweep(t.Context(), time.Now())
+	for what, known := range map[string][]string{
+		"used": slices.Collect(maps.Keys(x.s.life.used)), "vault": slices.Collect(maps.Keys(x.s.vault.values)),
+		"mine": slices.Collect(maps.Keys(x.s.admission.mine)), "metrics": slices.Collect(maps.Keys(x.s.metrics.boxes)),
+		"unused": slices.Collect(maps.Keys(x.s.unused.ids)), "leases": slices.Collect(maps.Keys(x.s.leases.owner)),
+	} {
+		if slices.Contains(known, job) || slices.Contains(known, idle) {
+			t.Errorf("%s: got %v, want neither %s nor %s", what, known, job, idle)
+		}
+	}
+	if x.s.vault.values[kept]["TOKEN"] == "" {
+		t.Error("the secret of a box that is there was forgotten")
+	}
+}
