@@ -3,6 +3,7 @@ package restapi
 import (
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/boxlite-go/boxlite"
@@ -168,9 +169,9 @@ func (s *Server) networkLog(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	rc := http.NewResponseController(w)
-	enc := json.NewEncoder(&stalling{w, rc})
-	sent := time.Time{}
+	out := newLive(w)
+	defer out.end()
+	enc := json.NewEncoder(out)
 	for e, err := range b.NetworkLog(r.Context(), o) {
 		if err == nil {
 			err = enc.Encode(e)
@@ -182,13 +183,52 @@ func (s *Server) networkLog(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return nil //nolint:nilerr // the client hung up
 		}
-		if o.Follow && time.Since(sent) > flushEvery {
-			_ = rc.Flush() // what is left comes with the next line, or at the end
-			sent = time.Now()
-		}
 	}
 	return nil
 }
 
-// flushEvery is how long lines of a log that is followed may be gathered.
-const flushEvery = 50 * time.Millisecond
+// gather is how long what a log that is followed has to say may wait for more.
+const gather = 50 * time.Millisecond
+
+// live is an answer that comes while it is made: what is written is on its way
+// soon after, together with what is written until then.
+type live struct {
+	mu    sync.Mutex
+	to    stalling
+	timer *time.Timer
+	late  bool // something waits for the timer
+	over  bool
+}
+
+func newLive(w http.ResponseWriter) *live {
+	l := &live{to: stalling{w, http.NewResponseController(w)}}
+	l.timer = time.AfterFunc(gather, l.flush)
+	return l
+}
+
+func (l *live) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.late {
+		l.late = true
+		l.timer.Reset(gather)
+	}
+	return l.to.Write(p)
+}
+
+func (l *live) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.late = false
+		_ = l.to.rc.Flush() // that it fails shows at the next write
+	}
+}
+
+// end is called before the handler returns. What is left goes with its end.
+func (l *live) end() {
+	l.timer.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+}
