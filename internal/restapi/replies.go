@@ -93,19 +93,30 @@ func (p *replies) enter(key string, sum [sha256.Size]byte) (e *reply, first bool
 	return e, true
 }
 
-// lead makes what the key is for. When it fails the key is free again.
+// lead makes what the key is for. When it fails, however that comes, the key is
+// free again.
 func (p *replies) lead(w http.ResponseWriter, key string, e *reply, f func() (*rest.Box, error)) error {
 	defer close(e.done)
+	defer func() {
+		if e.box == nil {
+			p.free(key, e)
+		}
+	}()
 	box, err := f()
 	if err != nil {
-		p.mu.Lock()
-		delete(p.byKey, key)
-		p.mu.Unlock()
 		return err
 	}
 	e.box = box
 	writeCreated(w, box)
 	return nil
+}
+
+func (p *replies) free(key string, e *reply) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.byKey[key] == e { // else it had to make room
+		delete(p.byKey, key)
+	}
 }
 
 func (p *replies) evictLocked() {
