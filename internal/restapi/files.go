@@ -68,7 +68,7 @@ func (s *Server) putFiles(w http.ResponseWriter, r *http.Request) error {
 	if err := s.ready(r.Context(), b); err != nil {
 		return err
 	}
-	body := io.Reader(&progress{rc: http.NewResponseController(w), r: http.MaxBytesReader(w, r.Body, s.admission.limits.Upload)})
+	body := s.upload(w, r)
 	if kind == typeRaw {
 		mode, err := fileMode(r)
 		if err != nil {
@@ -88,7 +88,6 @@ func (s *Server) putFiles(w http.ResponseWriter, r *http.Request) error {
 	if err := b.CopyInTar(r.Context(), body, dst, boxlite.CopyOptions{NoOverwrite: !overwrite, TopAsPath: top}); err != nil {
 		return uploadError(err)
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the connection may be used again
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -137,13 +136,25 @@ func oneFile(name string, mode fs.FileMode, size int64, content io.Reader) *io.P
 
 // progress reads a body, each part of which must come in stallTimeout.
 type progress struct {
-	rc *http.ResponseController
-	r  io.Reader
+	rc  *http.ResponseController
+	r   io.Reader
+	err error // that has ended it
 }
 
-func (p *progress) Read(b []byte) (int, error) {
+// Read sets no deadline once the body has ended: from then on net/http reads, to
+// see whether the client hangs up, and what is done with the body may take longer.
+func (p *progress) Read(b []byte) (n int, err error) {
+	if p.err != nil {
+		return 0, p.err
+	}
 	_ = p.rc.SetReadDeadline(time.Now().Add(stallTimeout)) // not all servers have one
-	return p.r.Read(b)
+	n, p.err = p.r.Read(b)
+	return n, p.err
+}
+
+// upload is the body of a request, as large as uploads may be and no slower.
+func (s *Server) upload(w http.ResponseWriter, r *http.Request) io.Reader {
+	return &progress{rc: http.NewResponseController(w), r: http.MaxBytesReader(w, r.Body, s.admission.limits.Upload)}
 }
 
 // getFiles sends an archive, or one file as it is.

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
@@ -83,15 +82,8 @@ func (s *Server) loadImages(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return uploadError(err)
 	}
-	s.uploaded(w)
 	httpapi.WriteJSON(w, http.StatusOK, imagesOf(list))
 	return nil
-}
-
-// uploaded takes the deadline of a body from its connection, which may be used
-// again.
-func (s *Server) uploaded(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // not all servers have one
 }
 
 // importImage makes an image of a root file system.
@@ -106,7 +98,6 @@ func (s *Server) importImage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return uploadError(err)
 	}
-	s.uploaded(w)
 	httpapi.WriteJSON(w, http.StatusOK, imageOf(m))
 	return nil
 }

@@ -3,13 +3,11 @@ package restapi
 import (
 	"encoding/base64"
 	"errors"
-	"io"
 	"io/fs"
 	"net/http"
 	"path"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
@@ -141,8 +139,12 @@ func (s *Server) readFile(w http.ResponseWriter, r *http.Request) error {
 		return rooted(err)
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || st.IsDir() {
-		return errors.Join(err, httpapi.InvalidArgument.Errorf("path %q: is a directory", name))
+	st, err := f.Stat()
+	if err != nil {
+		return rooted(err)
+	}
+	if st.IsDir() {
+		return httpapi.InvalidArgument.Errorf("path %q: is a directory", path.Clean("/"+name))
 	}
 	w.Header().Set("Content-Type", typeRaw)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -169,12 +171,6 @@ func (s *Server) writeFile(w http.ResponseWriter, r *http.Request) error {
 	if err := b.WriteFileFrom(r.Context(), "/"+name, s.upload(w, r), mode); err != nil {
 		return uploadError(err)
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the connection may be used again
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-// upload is the body of a request, as large as uploads may be and no slower.
-func (s *Server) upload(w http.ResponseWriter, r *http.Request) io.Reader {
-	return &progress{rc: http.NewResponseController(w), r: http.MaxBytesReader(w, r.Body, s.admission.limits.Upload)}
 }
