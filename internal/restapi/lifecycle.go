@@ -53,7 +53,9 @@ func (l *lifecycle) touch(id string) {
 func (l *lifecycle) meet(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.used[id] = l.used[id]
+	if _, known := l.used[id]; !known {
+		l.used[id] = time.Time{}
+	}
 }
 
 // met is the boxes that were named here.
