@@ -123,6 +123,9 @@ func (c *Cmd) Start() error {
 }
 
 func (c *Cmd) start() (process, error) {
+	if c.Timeout < 0 {
+		return nil, fmt.Errorf("%w: timeout %v", ErrInvalid, c.Timeout)
+	}
 	if c.main || c.attach != "" {
 		return c.box.on.start(c)
 	}
@@ -132,8 +135,8 @@ func (c *Cmd) start() (process, error) {
 	if err := checkArgs(c.Args, c.Env); err != nil {
 		return nil, err
 	}
-	if c.Timeout < 0 {
-		return nil, fmt.Errorf("%w: timeout %v", ErrInvalid, c.Timeout)
+	if err := checkText(c.Dir, c.User); err != nil {
+		return nil, err
 	}
 	if c.Security != nil {
 		if err := c.Security.check(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/boxlite-go/boxlite/internal/guest"
 	"github.com/boxlite-go/boxlite/internal/image"
@@ -21,8 +22,8 @@ import (
 func checkArgs(args, env []string) error {
 	size := 0
 	for _, s := range slices.Concat(args, env) {
-		if strings.ContainsRune(s, 0) {
-			return fmt.Errorf("%w: %q contains a zero byte", ErrInvalid, s)
+		if err := checkText(s); err != nil {
+			return err
 		}
 		size += len(s) + 1
 	}
@@ -36,6 +37,17 @@ func checkArgs(args, env []string) error {
 		return fmt.Errorf("%w: more than %d arguments or variables; put them in a file and copy it in", ErrInvalid, maxArgs)
 	case size > maxArgBytes:
 		return fmt.Errorf("%w: arguments and environment of %d bytes, at most %d; put them in a file and copy it in", ErrInvalid, size, maxArgBytes)
+	}
+	return nil
+}
+
+// checkText finds what does not arrive as it is: what boxlite keeps of a box, and
+// says to other processes, is text.
+func checkText(list ...string) error {
+	for _, s := range list {
+		if strings.ContainsRune(s, 0) || !utf8.ValidString(s) {
+			return fmt.Errorf("%w: %q is not text: it has a zero byte or is not UTF-8", ErrInvalid, s)
+		}
 	}
 	return nil
 }

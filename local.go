@@ -80,6 +80,9 @@ func makeHome(home string) (string, error) {
 		home = filepath.Join(user, ".boxlite")
 	}
 	home, err := filepath.Abs(home)
+	if err == nil {
+		err = checkText(home)
+	}
 	if err != nil {
 		return "", err
 	}

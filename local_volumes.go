@@ -43,10 +43,13 @@ func (r *local) openVolumes() error {
 		return err
 	}
 	lock.Close()
-	left, err := filepath.Glob(r.volumeDir(removedVolume + "*"))
-	for _, dir := range left {
-		if err := removeTree(dir); err != nil {
-			r.log.Warn("removed volume left behind", slog.String("path", dir), slog.Any("err", err))
+	entries, err := os.ReadDir(r.volumesDir())
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), removedVolume) {
+			continue
+		}
+		if err := removeTree(r.volumeDir(e.Name())); err != nil {
+			r.log.Warn("removed volume left behind", slog.String("volume", e.Name()), slog.Any("err", err))
 		}
 	}
 	return err

@@ -209,6 +209,9 @@ func (o *BoxOptions) check() error {
 	if err := checkArgs(append(append([]string{}, o.Entrypoint...), o.Cmd...), o.Env); err != nil {
 		return err
 	}
+	if err := checkText(o.WorkingDir, o.User, o.Hostname, o.Rootfs); err != nil {
+		return err
+	}
 	if err := checkLabels(o.Labels); err != nil {
 		return err
 	}
@@ -226,6 +229,9 @@ func checkLabels(labels map[string]string) error {
 	for k, v := range labels {
 		if k == "" {
 			return fmt.Errorf("%w: a label without a key", ErrInvalid)
+		}
+		if err := checkText(k, v); err != nil {
+			return err
 		}
 		size += len(k) + len(v)
 	}

@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/boxlite-go/boxlite/internal/guest"
 	"github.com/boxlite-go/boxlite/internal/rest"
@@ -56,11 +55,6 @@ func timeoutSeconds(d time.Duration) *float64 {
 }
 
 func (b *remoteBox) startCommand(c *Cmd) (id string, err error) {
-	for _, s := range slices.Concat(c.Args, c.Env) {
-		if !utf8.ValidString(s) {
-			return "", fmt.Errorf("%w: %q is not UTF-8, which a server wants; put it in a file and copy it in", ErrInvalid, s)
-		}
-	}
 	header, err := b.starting(c.ctx)
 	if err != nil {
 		return "", err

@@ -108,11 +108,12 @@ func (v Volume) check() error {
 		why = fmt.Sprintf("name %q: %s", v.Name, nameRule)
 	case v.Host != "" && !filepath.IsAbs(v.Host):
 		why = fmt.Sprintf("path of the host %q: give an absolute one", v.Host)
-	case strings.ContainsRune(v.Host, 0):
-		why = "path of the host with a zero byte"
 	}
 	if why != "" {
 		return fmt.Errorf("%w: volume %q: %s", ErrInvalid, v, why)
+	}
+	if err := checkText(v.Host, v.Guest); err != nil {
+		return fmt.Errorf("volume: %w", err)
 	}
 	if err := engine.CheckGuest(v.Guest); err != nil {
 		return fmt.Errorf("%w: volume %q: %w", ErrInvalid, v, err)
@@ -187,6 +188,9 @@ func (r *local) holdVolumes(vs []Volume) (release func(), err error) {
 // resolveHost follows the symbolic links of a path, once.
 func resolveHost(host string) (string, error) {
 	resolved, err := filepath.EvalSymlinks(host)
+	if err == nil {
+		err = checkText(resolved)
+	}
 	if err != nil {
 		return "", err
 	}
