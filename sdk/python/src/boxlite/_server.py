@@ -92,10 +92,10 @@ class PrivateServer:
         self._socket = os.path.join(_socket_dir(), f"{os.getpid()}-{os.urandom(6).hex()}.sock")
         argv = [find_binary(), "--home", self.home]
         debug = os.environ.get("BOXLITE_DEBUG", "") not in ("", "0", "false")
-        self._log = -1 if debug else os.memfd_create("boxlite-log")
-        config = _config_fd(self._registries)
-        if config is not None:
-            argv += ["--config", f"/dev/fd/{config}"]
+        self._log = -1 if debug else _scratch(self._socket + ".log")
+        pipe = os.pipe() if self._registries else ()
+        if pipe:
+            argv += ["--config", f"/dev/fd/{pipe[0]}"]
         argv += ["serve", "--socket", self._socket, "--until-eof", "--log-format", "text" if debug else "off"]
         try:
             # A session of its own: a key pressed at the terminal is for this
@@ -106,14 +106,16 @@ class PrivateServer:
                 stdout=subprocess.PIPE,
                 stderr=None if debug else self._log,
                 start_new_session=True,
-                pass_fds=() if config is None else (config,),
+                pass_fds=pipe[:1],
             )
         except OSError as e:
+            for fd in pipe:
+                os.close(fd)
             self._discard()
             raise fail(EngineError, f"{argv[0]}: {e.strerror or e}") from e
-        finally:
-            if config is not None:
-                os.close(config)
+        if pipe:
+            os.close(pipe[0])
+            _send(pipe[1], {"image_registries": self._registries})
         self._ready = False
         self.generation += 1
 
@@ -289,14 +291,21 @@ def find_binary() -> str:
     )
 
 
-def _config_fd(registries: list[dict[str, object]]) -> int | None:
-    """A file in memory with the configuration: passwords go neither to the disk
-    nor to the command line."""
-    if not registries:
-        return None
-    fd = os.memfd_create("boxlite-config", 0)
-    os.write(fd, json.dumps({"image_registries": registries}).encode())
-    os.lseek(fd, 0, os.SEEK_SET)
+def _send(pipe: int, config: dict[str, object]) -> None:
+    """Sends a server its configuration, which has passwords: they go neither to
+    the disk nor to the command line."""
+    try:
+        with os.fdopen(pipe, "wb") as f:
+            f.write(json.dumps(config).encode())
+    except BrokenPipeError:
+        pass  # it has ended; whoever waits for it says why
+
+
+def _scratch(path: str) -> int:
+    """A file without a name. Not every Python has memfd_create: those made for
+    all Linux systems, uv's for one, are built with a C library that lacks it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    os.unlink(path)
     return fd
 
 
@@ -326,7 +335,7 @@ def _socket_dir() -> str:
         raise fail(ConfigError, f"{path}: {e.strerror}; set XDG_RUNTIME_DIR") from e
     for name in os.listdir(path):
         pid = name.partition("-")[0]
-        if name.endswith(".sock") and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+        if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
             try:
                 os.unlink(os.path.join(path, name))
             except OSError:
