@@ -75,3 +75,4 @@ if ! err=$(go version 2>&1); then
 	echo "setup: boxlite needs Go $want; see https://go.dev/doc/install" >&2
 	exit 1
 fi
+[ "$1" != test ] || sh tools/python.sh

@@ -19,6 +19,9 @@ if [ -d build/npm/node_modules ] || npm view @boxlite-ai/boxlite@0.10.0 version 
 else
 	echo "test: no npm registry here, so no test with BoxLite's npm client"
 fi
+if command -v python3.14 >/dev/null || [ -x build/cache/python3.14/bin/python3.14 ]; then
+	require=python3.14,$require
+fi
 echo "test: required: $require"
 BOXLITE_TEST_REQUIRE=$require BOXLITE_TEST_IMAGES=$PWD/build/images \
 	go run ./internal/gotest -count 1 -timeout 20m ./...

@@ -30,12 +30,14 @@ with boxlite.SyncSimpleBox(image="alpine:latest") as box:
 
 
 def interpreter(version: str) -> str | None:
-    """Return a Python of this version: the system's, or one of pyenv's."""
+    """Return a Python of this version: the system's, one of pyenv's, or that of
+    tools/python.sh."""
     installed = pathlib.Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
-    found = [shutil.which(f"python{version}"), *map(str, installed.glob(f"{version}.*/bin/python{version}"))]
+    fetched = host.CHECKOUT / "build" / "cache" / f"python{version}" / "bin" / f"python{version}"
+    found = [shutil.which(f"python{version}"), *installed.glob(f"{version}.*/bin/python{version}"), fetched]
     for path in found:
-        if path and subprocess.run([path, "-c", ""], capture_output=True).returncode == 0:
-            return path
+        if path and os.access(path, os.X_OK) and subprocess.run([path, "-c", ""], capture_output=True).returncode == 0:
+            return str(path)
     return None
 
 
@@ -43,5 +45,5 @@ def interpreter(version: str) -> str | None:
 def test_on(version: str, no_new_boxes: None) -> None:
     python = interpreter(version)
     if python is None:
-        host.missing(f"python{version}", "no such interpreter in PATH or of pyenv")
-    assert host.run_cleanly(str(python), PROGRAM) == "done\n"
+        host.missing(f"python{version}", "no such interpreter in PATH, of pyenv, or in build/cache")
+    assert host.run_cleanly(python, PROGRAM) == "done\n"
