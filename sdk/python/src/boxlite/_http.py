@@ -259,8 +259,9 @@ async def _exchange(
         if isinstance(request.body, bytes):
             stream.queue(request.body)
         elif request.body is not None:
-            await _upload(stream, request.body, response)
-        await stream.flush(timeout)
+            response._keep = await _upload(stream, request.body)
+        if response._keep:
+            await stream.flush(timeout)
     except (BrokenPipeError, ConnectionResetError, Ended):
         # The server may have said why before it hung up.
         response._keep = False
@@ -284,19 +285,19 @@ def _more(stream: Stream) -> bool:
 STALL = 90.0
 
 
-async def _upload(stream: Stream, body: Body, response: Response) -> None:
-    """Sends a body of unknown length, until the server answers."""
+async def _upload(stream: Stream, body: Body) -> bool:
+    """Sends a body of unknown length. False when the server answers before it
+    has all: it does not want it."""
     while True:
         part = await body.read_some()
         stream.queue(b"%x\r\n%b\r\n" % (len(part), part))
         while not stream.transmit():
             if not await stream.wait(True, True, STALL):
                 raise asyncio.TimeoutError
-            if stream.readable():
+            if stream.receive():
                 break
-        if part and stream.readable():
-            response._keep = False  # it answers before it has all: it does not want it
-            return
+        if part and (stream.buffer or stream.at_end or stream.receive()):
+            return False
         await stream.give_way()
         if not part:
-            return
+            return True

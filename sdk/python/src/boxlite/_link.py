@@ -347,11 +347,9 @@ class Link:
             ws = self._ws
             if ws is None:
                 continue
-            if ws.stream.readable():  # it may be its end
-                steps = self._steps
-                await self.until(lambda: self._steps > steps)
-                if ws is not self._ws:
-                    continue
+            await self._look(ws)
+            if ws is not self._ws:
+                continue
             if self.read_only:
                 raise fail(InvalidStateError, f"{self._name}: another program writes to it")
             ws.queue(kind, payload)
@@ -359,6 +357,18 @@ class Link:
                 ws.stream.nudge()  # so that whoever waits for output waits for room too
             if await self._delivered(ws):
                 return
+
+    async def _look(self, ws: WebSocket) -> None:
+        """Takes what has come, which may be the end of the line."""
+        try:
+            if not ws.stream.receive():
+                return
+        except OSError:
+            pass  # the next step meets it too
+        steps = self._steps
+        if self._busy:
+            ws.stream.nudge()
+        await self.until(lambda: self._steps > steps)
 
     async def _delivered(self, ws: WebSocket) -> bool:
         """Waits until the kernel has all, and tells whether it took it."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import select
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -92,17 +91,15 @@ class Stream:
     def idle(self) -> bool:
         """Whether a connection that is kept can be used again: nothing may have
         come meanwhile, not even its end."""
-        return not (self._fd < 0 or self.at_end or self.buffer or self._out or self.readable())
-
-    def readable(self) -> bool:
-        """Whether something has come, or the end."""
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        return bool(poll.poll(0))
+        try:
+            return not (self._fd < 0 or self.at_end or self.buffer or self._out or self.receive())
+        except OSError:
+            return False
 
     def receive(self) -> bool:
         """Takes what is there into the buffer. False when nothing is; at the
-        end at_end is set."""
+        end at_end is set. To ask the kernel whether there is something would
+        not do: with TLS that may be for the protocol alone."""
         if self._fd < 0:
             raise Ended("the connection is closed")
         try:

@@ -233,57 +233,73 @@ class Zeros:
         return bytes(1 << 20)
 
 
-async def test_an_upload():
-    got = 0
+class Taker:
+    """A server that takes one upload, and counts it."""
 
-    async def serve(reader, writer):
-        nonlocal got
+    def __init__(self) -> None:
+        self.got = 0
+
+    async def serve(self, reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         while size := int(await reader.readline(), 16):
-            got += len(await reader.readexactly(size))
+            self.got += len(await reader.readexactly(size))
             await reader.readline()
         await reader.readline()
         writer.write(answer(b"{}"))
         await reader.read()
         writer.close()
 
-    async with api_of(serve) as api:
+
+async def test_an_upload():
+    taker = Taker()
+    async with api_of(taker.serve) as api:
         async with await api.open("PUT", "files", body=Zeros(20)) as response:
             assert await response.read() == b"{}"
-    assert got == 20 << 20
+    assert taker.got == 20 << 20
 
 
-async def test_an_upload_that_is_refused_half_way():
-    """The reason is read, though not all was sent; and no more is sent."""
+@pytest.mark.parametrize("stays", [False, True])
+async def test_an_upload_that_is_refused_half_way(stays):
+    """The reason is read, though not all was sent; and no more is sent, be it
+    that the server hangs up or that it does nothing more."""
 
     async def serve(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(100_000)
         writer.write(answer(b'{"error":{"message":"too large","code":"payload_too_large"}}', "413 Too Large"))
         await writer.drain()
-        await asyncio.sleep(0.2)
+        if not stays:
+            writer.write_eof()
+        await told.wait()
         writer.close()
 
-    body = Zeros(2000)
+    body, told = Zeros(2000), asyncio.Event()
     async with api_of(serve) as api:
         with pytest.raises(boxlite.ResourceExhaustedError, match="too large"):
-            await api.open("PUT", "files", body=body)
+            await asyncio.wait_for(api.open("PUT", "files", body=body), 60)
+        told.set()
     assert body.left > 1900
 
 
-async def test_tls(tmp_path):
-    key, cert = tmp_path / "key", tmp_path / "cert"
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """What a server of the name localhost needs, and a client of it."""
+    key, cert = (tmp_path_factory.mktemp("tls") / name for name in ("key", "cert"))
     command = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     )
     subprocess.run([*command.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     theirs.load_cert_chain(cert, key)
+    return theirs, ssl.create_default_context(cafile=str(cert))
+
+
+async def test_tls(tls):
+    theirs, ours = tls
     big = os.urandom(3 << 20).hex().encode()
     fake = Server(answer(b'"' + big + b'"'), answer(b"2"))
     async with serving(fake.serve, theirs) as port:
         url = f"https://localhost:{port}"
-        ours = ssl.create_default_context(cafile=str(cert))
         api = Api(Remote(boxlite.BoxliteRestOptions(url, ssl_context=ours)))
         assert await api.call("POST", "x", json=big.decode()) == big.decode()
         assert await api.call("GET", "x") == 2
@@ -291,6 +307,19 @@ async def test_tls(tmp_path):
         api.close()
         with pytest.raises(boxlite.NetworkError, match="certificate verify failed"):
             await Api(Remote(boxlite.BoxliteRestOptions(url))).call("GET", "x")
+
+
+async def test_an_upload_over_tls(tls):
+    """A server may speak of its own accord, about the sessions of TLS: that is
+    no answer."""
+    theirs, ours = tls
+    taker = Taker()
+    async with serving(taker.serve, theirs) as port:
+        api = Api(Remote(boxlite.BoxliteRestOptions(f"https://localhost:{port}", ssl_context=ours)))
+        async with await asyncio.wait_for(api.open("PUT", "files", body=Zeros(20)), 60) as response:
+            assert await response.read() == b"{}"
+        api.close()
+    assert taker.got == 20 << 20
 
 
 def frame(kind: int, payload: bytes, final: bool = True) -> bytes:
