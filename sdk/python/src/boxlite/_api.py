@@ -15,6 +15,7 @@ from ._wire import Address
 from ._ws import Refused, WebSocket, open_socket
 from .connection import BoxliteRestOptions, Credential, Options
 from .errors import BoxliteError, ConfigError, InvalidStateError, NetworkError, NotFoundError, fail, from_wire
+from .info import as_dict, as_list, as_str
 
 #: Seconds for the answer to a question that changes nothing.
 QUICK = 60.0
@@ -128,8 +129,8 @@ class Api:
         async with response:
             try:
                 raw = await response.read(timeout=QUICK)
-                return jsonlib.loads(raw) if raw else None
-            except (OSError, ValueError, asyncio.TimeoutError) as e:
+                return decode(raw) if raw else None
+            except (OSError, asyncio.TimeoutError) as e:
                 self._lost(e)
 
     async def open(
@@ -150,7 +151,7 @@ class Api:
             response = await send(self._pool, self.connector.address, request, timeout)
         except (OSError, asyncio.TimeoutError) as e:
             self._lost(e)
-        if response.status >= 400:
+        if not 200 <= response.status < 300:
             async with response:
                 raise await self._refusal(response, missing)
         return response
@@ -209,12 +210,14 @@ class Api:
         except (OSError, asyncio.TimeoutError):
             raw = b""
         try:
-            error = jsonlib.loads(raw)["error"]
+            error = as_dict(as_dict(decode(raw)).get("error"))
             code, message = str(error["code"]), str(error["message"])
-        except (ValueError, KeyError, TypeError):
+        except (BadAnswer, KeyError):
+            to = response.headers.get("location")
             return NetworkError(
                 f"{NetworkError.prefix}upstream returned HTTP {response.status} {response.reason} "
-                f"(no error envelope; {raw[:200].decode(errors='replace')!r})",
+                f"(no error envelope; {raw[:200].decode(errors='replace')!r})"
+                + (f"; it sends us to {to!r}: give the url of the server itself" if to else ""),
                 status=response.status,
             )
         after = response.headers.get("retry-after", "")
@@ -223,8 +226,8 @@ class Api:
             code,
             message,
             missing=missing,
-            retry_after=float(after) if after.isdigit() else None,
-            request_id=error.get("request_id") or response.headers.get("x-request-id"),
+            retry_after=float(after) if after.isdecimal() else None,
+            request_id=as_str(error.get("request_id")) or response.headers.get("x-request-id"),
         )
 
     async def extensions(self) -> frozenset[str]:
@@ -236,9 +239,17 @@ class Api:
                 if self._base != "/v1/"
                 else await self.call("GET", "config")
             )
-            names = config.get("extensions", []) if isinstance(config, dict) else []
-            self._extensions = frozenset(str(n) for n in names)
+            self._extensions = frozenset(map(str, as_list(as_dict(config).get("extensions"))))
         return self._extensions
+
+
+def decode(raw: bytes) -> object:
+    """What JSON says. Raises BadAnswer for what is none, and for lists in lists
+    without end."""
+    try:
+        return jsonlib.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise BadAnswer(f"{e}: {raw[:100].decode(errors='replace')!r}") from None
 
 
 def segment(text: str) -> str:

@@ -32,7 +32,10 @@ async def copy_in(api: Api, box: str, src: str | os.PathLike[str], dest: str, o:
     headers = {"Content-Type": "application/x-tar"}
     response = await api.open("PUT", f"{box}/files", query=query, headers=headers, body=body, missing=_MISSING)
     async with response:
-        await response.read()
+        try:
+            await response.read(timeout=STALL)
+        except (OSError, asyncio.TimeoutError) as e:
+            raise fail(NetworkError, f"copy {os.fspath(src)}: the transfer broke off: {e or 'no answer'}") from e
 
 
 class _Parts:
@@ -75,7 +78,7 @@ async def copy_out(api: Api, box: str, src: str, dest: str | os.PathLike[str], o
                 try:
                     part = await response.read_some(STALL)
                 except (OSError, asyncio.TimeoutError) as e:
-                    raise fail(NetworkError, f"copy {src}: the transfer broke off: {e}") from e
+                    raise fail(NetworkError, f"copy {src}: the transfer broke off: {e or 'no answer'}") from e
                 if part:
                     batch.append(part)
                     size += len(part)

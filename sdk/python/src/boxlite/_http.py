@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -18,9 +19,14 @@ MAX_HEAD = 64 << 10
 MAX_BODY = 64 << 20
 #: Seconds to connect in, handshake included.
 CONNECT_TIMEOUT = 10.0
+#: Answers that announce another: no server sends more than one or two.
+_MAX_INTERIM = 16
 #: Connections that are kept, and seconds for how long. The server ends them
 #: after two minutes.
 _MAX_IDLE, _IDLE = 32, 60.0
+
+
+_STATUS = re.compile("[1-5][0-9][0-9]").fullmatch
 
 
 class BadAnswer(ConnectionError):
@@ -115,10 +121,12 @@ class Response:
 
     async def read_head(self, method: str, timeout: float | None) -> None:
         """Reads status and headers."""
-        while True:
+        for _ in range(_MAX_INTERIM):
             await self._read_status(timeout)
             if self.status == 101 or not 100 <= self.status < 200:
                 break
+        else:
+            raise BadAnswer("it announces an answer again and again")
         h = self.headers
         self._keep = h.get("connection", "").lower() != "close"
         if method == "HEAD" or self.status in (101, 204, 304):
@@ -126,26 +134,33 @@ class Response:
         elif "chunked" in h.get("transfer-encoding", "").lower():
             self._chunked, self._left = True, 0
         elif "content-length" in h:
-            if not h["content-length"].isdigit():
-                raise BadAnswer(f"Content-Length {h['content-length'][:40]!r}")
-            self._left = int(h["content-length"])
+            length = h["content-length"]
+            if not length.isdecimal() or len(length) > 18:
+                raise BadAnswer(f"Content-Length {length[:40]!r}")
+            self._left = int(length)
             self._done = self._left == 0
         else:
             self._keep = False
 
     async def _read_status(self, timeout: float | None) -> None:
         parts = (await self._line(MAX_HEAD, timeout)).decode("latin-1").split(" ", 2)
-        if not parts[0].startswith("HTTP/1.") or len(parts) < 2 or not parts[1].isdigit():
+        if not parts[0].startswith("HTTP/1.") or len(parts) < 2 or not _STATUS(parts[1]):
             raise BadAnswer("the other side does not speak HTTP")
         self.status, self.reason = int(parts[1]), parts[2] if len(parts) > 2 else ""
-        self.headers, size = {}, 0
+        self.headers = await self._fields(timeout)
+
+    async def _fields(self, timeout: float | None) -> dict[str, str]:
+        """Headers, or trailers."""
+        fields: dict[str, str] = {}
+        size = 0
         while line := await self._line(MAX_HEAD, timeout):
             if (size := size + len(line)) > MAX_HEAD:
                 raise BadAnswer(f"a head of more than {MAX_HEAD} bytes")
             key, colon, value = line.decode("latin-1").partition(":")
             if not colon:
                 raise BadAnswer("a header without a colon")
-            self.headers[key.strip().lower()] = value.strip()
+            fields[key.strip().lower()] = value.strip()
+        return fields
 
     async def read_some(self, timeout: float | None = None) -> bytes:
         """The next part of the body; none at its end. Raises :class:`Ended` if
@@ -184,8 +199,7 @@ class Response:
             raise BadAnswer("a chunk of negative size")
         if self._left:
             return True
-        while await self._line(MAX_HEAD, timeout):
-            pass  # trailers
+        await self._fields(timeout)
         self._done = True
         return False
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ._api import Api, segment
+from ._api import Api, decode, segment
+from ._http import BadAnswer
 from ._ws import BINARY, TEXT, WebSocket
 from .errors import BoxliteError, ExecutionError, InvalidStateError, NetworkError, ResourceExhaustedError, fail
 from .info import as_dict, as_int, as_str
@@ -252,8 +252,8 @@ class Link:
         if kind != TEXT:
             return
         try:
-            frame = as_dict(json.loads(payload))
-        except ValueError:
+            frame = as_dict(decode(payload))
+        except BadAnswer:
             return
         if frame.get("type") == "exit":
             self._finish(

@@ -14,6 +14,8 @@ from .errors import AlreadyExistsError, BoxliteError, ConfigError, StorageError,
 #: Bounds that no honest copy reaches.
 _MAX_ENTRIES, _MAX_BYTES, _MAX_DEPTH, _MAX_NAME = 10_000_000, 1 << 40, 256, 4096
 _MAX_EXTENSION = 1 << 20  # bytes of a header that extends another
+_MAX_EXTENSIONS = 16  # of one entry; an honest one has two
+_MAX_PADDING = 1 << 20  # bytes after the end; tar itself fills up 10 KiB
 _MAX_REMEMBERED = 64 << 20  # characters of the names of all directories
 
 _BLOCK = 512
@@ -46,14 +48,18 @@ class Unpacker:
         self._at = ("", -1)  # the directory that was opened last, and its descriptor
         self._top = self._rename = ""  # first element of the names, and what it becomes
         self._dirs: list[tuple[str, int, float]] = []
-        self._remembered = self._entries = self._bytes = 0
+        self._remembered = self._entries = self._bytes = self._padding = 0
         self._over = False
         self._run = self._unpack()
         next(self._run)
 
     def feed(self, data: bytes) -> None:
         """Takes a piece of the stream."""
-        if not self._over:
+        if self._over:
+            self._padding += len(data)
+            if self._padding > _MAX_PADDING:
+                raise hostile("it does not end")
+        else:
             try:
                 self._run.send(data)
             except StopIteration:
@@ -97,6 +103,7 @@ class Unpacker:
 
     def _unpack(self) -> Feed:
         more: dict[str, str] = {}  # what extends the next header
+        extensions = 0
         while True:
             block = yield from self._take(_BLOCK)
             if not block.strip(b"\0"):
@@ -106,13 +113,14 @@ class Unpacker:
             except tarfile.TarError as e:
                 raise hostile(f"a header that is none: {e}") from None
             if h.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
-                if not 0 <= h.size <= _MAX_EXTENSION:
-                    raise hostile(f"an extension of {h.size} bytes")
+                extensions += 1
+                if not 0 <= h.size <= _MAX_EXTENSION or extensions > _MAX_EXTENSIONS:
+                    raise hostile(f"an extension of {h.size} bytes, the {extensions}th of its entry")
                 data = yield from self._take(h.size + -h.size % _BLOCK)
                 _extend(more, h.type, data[: h.size])
                 continue
             _apply(h, more)
-            more = {}
+            more, extensions = {}, 0
             yield from self._entry(h)
 
     def _entry(self, h: tarfile.TarInfo) -> Feed:
@@ -318,7 +326,12 @@ def _extend(more: dict[str, str], kind: bytes, data: bytes) -> None:
     elif kind == tarfile.XHDTYPE:
         while data:
             size, _, _ = data.partition(b" ")
-            if not size.isdigit() or not 4 < int(size) <= len(data) or data[int(size) - 1 : int(size)] != b"\n":
+            if (
+                not size.isdigit()
+                or len(size) > 8
+                or not 4 < int(size) <= len(data)
+                or data[int(size) - 1 : int(size)] != b"\n"
+            ):
                 raise hostile("a record that is none")
             record, data = data[len(size) + 1 : int(size) - 1], data[int(size) :]
             key, _, value = record.partition(b"=")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ._api import Api, segment
 from ._guard import Unpicklable
-from .errors import InvalidStateError, NotFoundError, fail
+from .errors import InvalidStateError, NetworkError, NotFoundError, fail
 from .execution import Execution
 from .info import BoxInfo, BoxStateInfo, LiveBoxInfo, as_dict, as_str, box_info, live_info
 from .metrics import BoxMetrics, box_metrics
@@ -128,7 +128,10 @@ class Box(Unpicklable):
             body["stdin"] = stdin
         reply = as_dict(await self._api.call("POST", self._path + "/exec", json=body))
         self._runs()
-        return Execution(self._api, self.id, as_str(reply.get("execution_id")), command, tty)
+        execution = as_str(reply.get("execution_id"))
+        if not execution:
+            raise fail(NetworkError, "the server's answer makes no sense: a command without an id")
+        return Execution(self._api, self.id, execution, command, tty)
 
     async def attach(self, execution_id: str | None = None) -> Execution:
         """Follows a command that was started earlier, by whomever; without an

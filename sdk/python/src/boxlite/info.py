@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import cast
 
+from .errors import NetworkError, fail
+
 _Json = dict[str, object]
 
 
@@ -16,7 +18,9 @@ def as_str(v: object, default: str = "") -> str:
 
 def as_int(v: object, default: int = 0) -> int:
     """A whole number of the wire."""
-    return int(v) if isinstance(v, (int, float)) and not isinstance(v, bool) else default
+    if isinstance(v, bool) or not isinstance(v, (int, float)) or not -(1 << 63) <= v < 1 << 63:
+        return default  # among them what is infinite, or no number
+    return int(v)
 
 
 def maybe_int(v: object) -> int | None:
@@ -181,9 +185,12 @@ class VolumeInfo:
 def box_info(v: object) -> BoxInfo:
     """A box of the wire."""
     w = as_dict(v)
+    id = as_str(w.get("box_id"))
+    if not id:
+        raise fail(NetworkError, "the server's answer makes no sense: a box without an id")
     status = as_str(w.get("status"), "unknown")
     return BoxInfo(
-        id=as_str(w.get("box_id")),
+        id=id,
         name=as_str(w.get("name")) or None,
         state=BoxStateInfo(status, status == "running", maybe_int(w.get("pid"))),
         created_at=as_str(w.get("created_at")),

@@ -62,9 +62,15 @@ class BoxTunnel(Unpicklable):
         if self._used:
             raise fail(InvalidStateError, "the tunnel was used; ask for another")
         self._used = True
-        url = urlsplit(self._uri)
         try:
-            stream = await connect(Address(host=url.hostname or "", port=url.port or 0), CONNECT_TIMEOUT)
+            url = urlsplit(self._uri)
+            where = Address(host=url.hostname or "", port=url.port or 0)
+        except ValueError:
+            where = Address()
+        if not where.host or not where.port or not self._uri.isascii():
+            raise fail(NetworkError, f"the server's answer makes no sense: a tunnel at {self._uri!r}")
+        try:
+            stream = await connect(where, CONNECT_TIMEOUT)
             try:
                 stream.queue(f"CONNECT {url.netloc} HTTP/1.1\r\nHost: {url.netloc}\r\n\r\n".encode())
                 await stream.flush(CONNECT_TIMEOUT)

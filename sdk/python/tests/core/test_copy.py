@@ -252,7 +252,15 @@ def test_headers_that_are_none(tmp_path, header):
 
 @pytest.mark.parametrize(
     "records",
-    [b"nonsense", b"5 a=b\n", b"999 path=x\n", b"18446744073709551616 a=b\n", b"9 size=x\n", b"12 size=-99\n"],
+    [
+        b"nonsense",
+        b"5 a=b\n",
+        b"999 path=x\n",
+        b"18446744073709551616 a=b\n",
+        b"9 size=x\n",
+        b"12 size=-99\n",
+        b"1" * 5000 + b" a=b\n",
+    ],
 )
 def test_records_that_are_none(tmp_path, records):
     extension = tarfile.TarInfo("pax")
@@ -267,6 +275,22 @@ def test_an_extension_that_is_too_large(tmp_path):
     extension.type, extension.size = tarfile.XHDTYPE, 1 << 30
     with pytest.raises(boxlite.StorageError, match="extension of 1073741824 bytes"):
         unpack(extension.tobuf(tarfile.USTAR_FORMAT), tmp_path / "x")
+
+
+def test_extensions_without_end(tmp_path):
+    """Each is small, and none is of anything."""
+    data = b"13 comment=x\n"
+    extension = tarfile.TarInfo("pax")
+    extension.type, extension.size = tarfile.XHDTYPE, len(data)
+    one = extension.tobuf(tarfile.USTAR_FORMAT) + data + bytes(512 - len(data))
+    with pytest.raises(boxlite.StorageError, match="the 17th of its entry"):
+        unpack(one * 100, tmp_path / "x")
+
+
+def test_nothing_without_end(tmp_path):
+    with pytest.raises(boxlite.StorageError, match="it does not end"):
+        unpack(archive(("a", {"data": b"x"})) + bytes(3 << 20), tmp_path / "x")
+    unpack(archive(("a", {"data": b"x"})) + bytes(100_000), tmp_path / "y")
 
 
 def test_noise(tmp_path):

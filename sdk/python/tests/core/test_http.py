@@ -18,6 +18,7 @@ from boxlite._api import Api, Remote, segment
 from boxlite._link import Link
 from boxlite._wire import Address, connect
 from boxlite._ws import _masked
+from boxlite.info import box_info
 
 
 class Server:
@@ -170,6 +171,17 @@ async def test_forms_of_answers(raw):
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+        b"HTTP/1.1 \xb2\xb2\xb2 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
+        b"HTTP/1.1 429 Wait\r\nRetry-After: \xb2\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere/\r\nContent-Length: 0\r\n\r\n",
+        answer(b"<html>", "200 OK"),
+        answer(b"[" * 200_000),
+        answer(b"[" * 200_000, "500 Oops"),
+        answer(b'{"error": [1]}', "500 Oops"),
     ],
 )
 async def test_answers_that_make_no_sense(raw):
@@ -177,6 +189,52 @@ async def test_answers_that_make_no_sense(raw):
     async with api_of(server.serve) as api:
         with pytest.raises(boxlite.NetworkError, match="^network error: "):
             await api.call("POST", "x")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"box_id": 7}',
+        b'{"box_id": {"a": 1}, "boxes": 1, "images": {}, "volumes": "x", "execution_id": []}',
+        b'{"uri": "nonsense"}',
+        b'{"uri": "http://[::1"}',
+        b'{"uri": "http://h\xc3\xbc:99999"}',
+    ],
+)
+async def test_answers_without_what_was_asked_for(body):
+    """Whatever a server answers, one gets an error of ours or something that
+    can be used."""
+    server = Server(*[answer(body)] * 12)
+    async with serving(server.serve) as port:
+        runtime = boxlite.Boxlite.rest(boxlite.BoxliteRestOptions(f"http://127.0.0.1:{port}"))
+        with pytest.raises(boxlite.NetworkError, match="makes no sense: a box without an id"):
+            await runtime.create(boxlite.BoxOptions())
+        with pytest.raises(boxlite.NetworkError, match="makes no sense: a box without an id"):
+            await runtime.get("x")
+        box = boxlite.Box(runtime, runtime._api, box_info({"box_id": "x"}))
+        with pytest.raises(boxlite.NetworkError, match="makes no sense: a command without an id"):
+            await box.exec("x")
+        with pytest.raises(boxlite.NetworkError, match="makes no sense: a tunnel at"):
+            await (await box.network.tunnel(1)).connect()
+        assert await runtime.list_info() == await runtime.images.list() == await runtime.volumes.list() == []
+        assert (await runtime.metrics()).num_running_boxes == (await box.metrics()).commands_executed_total == 0
+        runtime._api.close()
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1e999", "1e30", "true", '"1"', "null", "[]"])
+async def test_numbers_that_are_none(number):
+    text = '{"box_id":"x","cpus":N,"memory_mib":N,"auto_stop":N,"num_running_boxes":N,"cpu_percent":N,"boot_timing":N}'
+    server = Server(*[answer(text.replace("N", number).encode())] * 3)
+    async with serving(server.serve) as port:
+        runtime = boxlite.Boxlite.rest(boxlite.BoxliteRestOptions(f"http://127.0.0.1:{port}"))
+        box = await runtime.get("x")
+        assert (box.info().cpus, box.info().memory_mib, box.info().auto_stop) == (0, 0, 0)
+        assert (await runtime.metrics()).num_running_boxes == 0
+        assert (await box.metrics()).commands_executed_total == 0
+        runtime._api.close()
 
 
 async def test_an_answer_that_never_ends(monkeypatch):
@@ -412,6 +470,15 @@ async def test_output_that_is_lost_is_told():
         with pytest.raises(boxlite.ResourceExhaustedError, match="897 bytes of output are lost"):
             spool.take()
         assert spool.take() == b"two"
+
+
+async def test_texts_that_are_none():
+    """They are left out."""
+    texts = [b"{", b"[" * 200_000, b"null", b'{"type":"exit","exit_code":NaN', b'{"type":"gap","to":1e999}', b"\xff"]
+    play = b"".join(frame(1, t) for t in texts) + frame(2, b"\x01out") + frame(2, b"") + frame(2, b"\x07out")
+    async with link_to(Sockets(play + EXIT)) as link:
+        await link.until(lambda: False)
+        assert (link.exit.code, link.out[1].take(), link.out[1].empty()) == (0, b"out", True)
 
 
 @pytest.mark.parametrize("bad", [b"\x82\x81abcde", b"\xf2\x01a", b"\x82\x7f" + (1 << 40).to_bytes(8, "big")])
