@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json as jsonlib
 import os
+import re
 from collections.abc import Mapping
 from typing import NoReturn, Protocol
 from urllib.parse import quote, urlencode, urlsplit
@@ -21,12 +22,15 @@ from .info import as_dict, as_list, as_str
 QUICK = 60.0
 #: The most an error may take, in bytes.
 _MAX_ERROR = 1 << 20
+_URLS = "give http://HOST[:PORT], https://HOST[:PORT] or unix:///PATH"
+_VISIBLE = re.compile("[!-~]*").fullmatch
 
 
 class Connector(Protocol):
-    """Where a server is."""
+    """Where a server is, and what stands before /v1 there."""
 
     local: bool
+    base: str
 
     @property
     def generation(self) -> int:
@@ -43,25 +47,31 @@ class Remote:
     """A server that somebody else runs."""
 
     local = False
+    base = ""
     generation = 0
 
     def __init__(self, options: BoxliteRestOptions) -> None:
-        url = urlsplit(options.url)
-        if url.scheme == "unix":
-            self._address = Address(path=url.netloc + url.path)
-            return
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise fail(ConfigError, f"url {options.url!r}: give http://HOST:PORT, https://HOST:PORT or unix:///PATH")
         try:
-            port = url.port or (443 if url.scheme == "https" else 80)
-        except ValueError as e:
-            raise fail(ConfigError, f"url {options.url!r}: {e}") from None
+            url = urlsplit(options.url)
+            port = url.port
+            host = (url.hostname or "").encode("idna").decode()
+        except ValueError:
+            raise fail(ConfigError, f"url: {_URLS}") from None  # not the url: there may be a key in it
+        if "@" in url.netloc:
+            raise fail(ConfigError, f"url: it has a user in it; give a credential, and {_URLS}")
+        known = url.scheme == "unix" and not url.netloc and url.path or url.scheme in ("http", "https") and host
+        if not known or url.query or url.fragment:
+            raise fail(ConfigError, f"url {options.url!r}: {_URLS}")
+        if url.scheme == "unix":
+            self._address = Address(path=url.path)
+            return
+        self.base = _printable("url", url.path).rstrip("/")
         tls = None
         if url.scheme == "https":
             import ssl
 
             tls = options.ssl_context or ssl.create_default_context()
-        self._address = Address(host=url.hostname, port=port, tls=tls)
+        self._address = Address(host=host, port=port or (443 if tls else 80), tls=tls)
 
     async def address(self) -> Address:
         return self._address
@@ -74,6 +84,7 @@ class Local:
     """The private server of this program."""
 
     local = True
+    base = ""
 
     def __init__(self, options: Options) -> None:
         self.server = PrivateServer(options)
@@ -95,7 +106,9 @@ class Api:
     def __init__(self, connector: Connector, credential: Credential | None = None, prefix: str | None = None) -> None:
         self.connector = connector
         self._credential = credential
-        self._base = "/v1/" + (prefix.strip("/") + "/" if prefix and prefix.strip("/") else "")
+        prefix = _printable("path_prefix", prefix or "").strip("/")
+        self._base = f"{connector.base}/v1/" + (prefix + "/" if prefix else "")
+        self._prefixed = prefix != ""
         self._pool = Pool()
         self._pid = os.getpid()
         self._extensions: frozenset[str] | None = None
@@ -186,9 +199,10 @@ class Api:
             target += "?" + urlencode(query)
         all_headers = {"Accept": "*/*", **(headers or {})}
         if self._credential is not None:
-            all_headers["Authorization"] = "Bearer " + self._credential.get_token().token
-        if any("\r" in v or "\n" in v for v in all_headers.values()):
-            raise fail(ConfigError, "a header with a line end in it")
+            token = self._credential.get_token().token
+            if not _VISIBLE(token):
+                raise fail(ConfigError, "the token of the credential: a token is printable ASCII without spaces")
+            all_headers["Authorization"] = "Bearer " + token
         return Request(method, target, all_headers, body)
 
     def _lost(self, e: Exception) -> NoReturn:
@@ -235,12 +249,17 @@ class Api:
         make can do none of it."""
         if self._extensions is None:
             config = (
-                await Api(self.connector).call("GET", "config")
-                if self._base != "/v1/"
-                else await self.call("GET", "config")
+                await Api(self.connector).call("GET", "config") if self._prefixed else await self.call("GET", "config")
             )
             self._extensions = frozenset(map(str, as_list(as_dict(config).get("extensions"))))
         return self._extensions
+
+
+def _printable(name: str, text: str) -> str:
+    """A part of a path that goes into requests as it is."""
+    if not _VISIBLE(text) or "?" in text or "#" in text:
+        raise fail(ConfigError, f"{name} {text!r}: a path is printable ASCII; write other characters as %XX")
+    return text
 
 
 def decode(raw: bytes) -> object:

@@ -118,8 +118,9 @@ class ApiKeyCredential(Credential):
 class BoxliteRestOptions:
     """Where a server is.
 
-    ``url`` is "http://host:port" or "https://host:port", or "unix:///path" for
-    a server of this user on this machine. ``path_prefix`` stands between /v1
+    ``url`` is "http://host:port" or "https://host:port", with a path where the
+    server is behind one, or "unix:///path" for a server of this user on this
+    machine. ``path_prefix`` stands between /v1
     and the rest of each path. ``ssl_context`` replaces the default one, for
     servers whose certificate this machine does not know.
     """

@@ -91,6 +91,48 @@ async def test_connections_are_kept():
     assert server.requests[2].startswith(b"GET /v1/acme/team/boxes/%2E%2E HTTP/1.1\r\n")
 
 
+@pytest.mark.parametrize("path", ["", "/", "/behind/a%20proxy", "/behind/"])
+async def test_a_server_behind_a_path(path):
+    server = Server(answer(b'{"extensions": ["security"]}'), answer(b'{"boxes": []}'))
+    async with serving(server.serve) as port:
+        runtime = boxlite.Boxlite.rest(boxlite.BoxliteRestOptions(f"http://127.0.0.1:{port}{path}", path_prefix="acme"))
+        assert await runtime._api.extensions() == {"security"}
+        assert await runtime.list_info() == []
+        runtime._api.close()
+    base = path.rstrip("/").encode()
+    assert server.requests[0].startswith(b"GET " + base + b"/v1/config HTTP/1.1\r\n")
+    assert server.requests[1].startswith(b"GET " + base + b"/v1/acme/boxes?")
+
+
+async def test_a_server_on_ipv6():
+    server = Server(answer(b"{}"))
+    try:
+        listener = await asyncio.start_server(server.serve, "::1", 0)
+    except OSError as e:
+        pytest.skip(f"needs IPv6: {e}")
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        api = Api(Remote(boxlite.BoxliteRestOptions(f"http://[::1]:{port}/")))
+        assert await api.call("GET", "x") == {}
+        api.close()
+        await server.ended.wait()
+    assert f"Host: [::1]:{port}\r\n".encode() in server.requests[0]
+
+
+async def test_a_token_that_is_none():
+    """It goes nowhere, and is not shown either."""
+
+    class Broken:
+        def get_token(self):
+            return boxlite.AccessToken("secret\r\nX: y")
+
+    boxlite.Credential.register(Broken)
+    async with api_of(Server().serve, credential=Broken()) as api:
+        with pytest.raises(boxlite.ConfigError, match="the token of the credential") as e:
+            await api.call("GET", "x")
+    assert "secret" not in str(e.value)
+
+
 async def test_a_connection_that_was_closed_meanwhile_is_not_used():
     server = Server(*[answer(b"{}")] * 3, close=True)
     async with api_of(server.serve) as api:

@@ -241,9 +241,16 @@ def test_where_a_server_is(monkeypatch):
     for bad in ("", "a b", "a\nb", "ä"):
         with pytest.raises(boxlite.ConfigError):
             boxlite.ApiKeyCredential(bad)
-    for url in ("", "localhost:1", "ftp://x", "http://", "http://x:99999"):
-        with pytest.raises(boxlite.ConfigError, match="^configuration error: "):
+    wrong = (
+        "localhost:1|ftp://x|http://|http://x:99999|http://[::1|unix://x/y|unix://|http://x?y|https://x#y|http://x/ y"
+    )
+    for url in ("", "http://user:secret@x", "http://secret@[::1", *wrong.split("|")):
+        with pytest.raises(boxlite.ConfigError, match="^configuration error: ") as e:
             boxlite.Boxlite.rest(boxlite.BoxliteRestOptions(url))
+        assert "secret" not in str(e.value)
+    for prefix in ("a b", "a\r\nHost: x", "ä", "a?b", "#"):
+        with pytest.raises(boxlite.ConfigError, match="path_prefix"):
+            boxlite.Boxlite.rest(boxlite.BoxliteRestOptions("http://x", path_prefix=prefix))
 
 
 def test_anything_with_a_token_is_a_credential():
