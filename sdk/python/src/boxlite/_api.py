@@ -188,7 +188,7 @@ class Api:
         body: bytes | Body | None,
     ) -> Request:
         if self._pid != os.getpid():
-            self._pool.clear()  # the connections are the parent's
+            self._pool = Pool()  # the connections are the parent's
             if not self.connector.local:
                 raise fail(
                     InvalidStateError,

@@ -64,9 +64,7 @@ class Spool:
         if self._memory + len(data) <= _IN_MEMORY:
             self._parts.append(data)
             self._memory += len(data)
-        elif self._memory + self._stored + len(data) <= _KEPT:
-            self._store(data)
-        else:
+        elif self._memory + self._stored + len(data) > _KEPT or not self._store(data):
             self._lose(len(data))
 
     def gap(self, size: int) -> None:
@@ -81,21 +79,26 @@ class Spool:
         else:
             self._parts.append(_Lost(size))
 
-    def _store(self, data: bytes) -> None:
-        if self._fd < 0:
-            import tempfile  # takes long to load, and few need it
+    def _store(self, data: bytes) -> bool:
+        """Puts output into the file. False when the disk takes no more."""
+        try:
+            if self._fd < 0:
+                import tempfile  # takes long to load, and few need it
 
-            self._fd, path = tempfile.mkstemp(prefix="boxlite-")
-            os.unlink(path)
+                self._fd, path = tempfile.mkstemp(prefix="boxlite-")
+                os.unlink(path)
+            at = 0
+            while at < len(data):
+                at += os.pwrite(self._fd, data[at:], self._end + at)
+        except OSError:
+            return False
         if not (self._parts and isinstance(last := self._parts[-1], _Stored) and last.at + last.size == self._end):
             last = _Stored(self._end)
             self._parts.append(last)
-        at = 0
-        while at < len(data):
-            at += os.pwrite(self._fd, data[at:], self._end + at)
         last.size += len(data)
         self._end += len(data)
         self._stored += len(data)
+        return True
 
     def empty(self) -> bool:
         """Whether there is nothing to take."""
@@ -152,11 +155,12 @@ class Link:
         self.path = f"boxes/{segment(box)}/executions/{segment(execution)}"
         self._name = name
         self._ws: WebSocket | None = None
-        self._busy = False
+        self._busy: asyncio.AbstractEventLoop | None = None  # whose task moves bytes
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._tries = 0
         self._steps = 0
         self._generation = api.connector.generation
+        self._pid = os.getpid()
         self._gone: BoxliteError | None = None  # what has become of the server
         self.out = {STDOUT: Spool(), STDERR: Spool()}
         self.exit: Exit | None = None
@@ -175,8 +179,8 @@ class Link:
     def hang_up(self) -> None:
         """Lets go of the command, which goes on."""
         ws, self._ws = self._ws, None
-        if ws is not None:
-            ws.close()
+        if ws is not None and self._pid == os.getpid():
+            ws.close()  # in a fork it is the parent's; here it is only let go of
 
     async def until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Moves bytes until something is so, or the command is over. False when
@@ -184,20 +188,36 @@ class Link:
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while not done() and not self.over:
+            self._usable(loop)
             left = None if deadline is None else deadline - loop.time()
             if left is not None and left <= 0:
                 return False
             if self._busy:
                 await self._wait_turn(loop, left)
                 continue
-            self._busy = True
+            self._busy = loop
             try:
                 await self._step(left)
             finally:
-                self._busy = False
+                self._busy = None
                 self._steps += 1
                 self._wake()
         return True
+
+    def _usable(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises where the bytes are somebody else's to move."""
+        if self._pid != os.getpid():
+            raise fail(
+                InvalidStateError,
+                f"{self._name}: it is followed by process {self._pid}, of which this one is a fork; "
+                "attach to it with a runtime of this process",
+            )
+        if self._busy is None or self._busy is loop:
+            return
+        if not self._busy.is_closed():
+            raise fail(InvalidStateError, f"{self._name}: it is in use in another event loop; attach to it from here")
+        self._busy = None  # that ended without its tasks
+        self._waiting.clear()
 
     async def _wait_turn(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> None:
         fut: asyncio.Future[None] = loop.create_future()
@@ -343,6 +363,7 @@ class Link:
         cannot write does not read either. What a broken line has not taken as
         a whole is sent again."""
         while not self.over:
+            self._usable(asyncio.get_running_loop())
             await self.until(lambda: self._ws is not None)
             ws = self._ws
             if ws is None:
@@ -377,5 +398,5 @@ class Link:
 
 
 def _finish(fut: asyncio.Future[None]) -> None:
-    if not fut.done():
+    if not fut.done() and not fut.get_loop().is_closed():
         fut.set_result(None)

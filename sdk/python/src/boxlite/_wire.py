@@ -51,7 +51,7 @@ class Stream:
         self._fd = fd
         self._tls: _Tls | None = None
         self._out = bytearray()
-        self._waits: dict[asyncio.Future[bool], asyncio.AbstractEventLoop] = {}
+        self._waits: set[asyncio.Future[bool]] = set()
         self._turns = 0
         self.buffer = bytearray()  # received, not yet used
         self.at_end = False
@@ -71,12 +71,13 @@ class Stream:
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
-        for fut, loop in list(self._waits.items()):
+        for fut in self._waits:
+            loop = fut.get_loop()
             if not loop.is_closed():
                 loop.remove_reader(fd)
                 loop.remove_writer(fd)
-            if not fut.done() and not loop.is_closed():
-                fut.set_exception(Ended("the connection was closed"))
+                if not fut.done():
+                    fut.set_exception(Ended("the connection was closed"))
         os.close(fd)
 
     def fileno(self) -> int:
@@ -140,7 +141,7 @@ class Stream:
             raise Ended("the connection is closed")
         fd, loop = self._fd, asyncio.get_running_loop()
         fut: asyncio.Future[bool] = loop.create_future()
-        self._waits[fut] = loop
+        self._waits.add(fut)
         if read:
             loop.add_reader(fd, wake, fut)
         if write:
@@ -149,7 +150,7 @@ class Stream:
         try:
             return await fut
         finally:
-            del self._waits[fut]
+            self._waits.discard(fut)
             if timer:
                 timer.cancel()
             if self._fd == fd:
@@ -192,7 +193,7 @@ class Stream:
 
 def wake(fut: asyncio.Future[bool]) -> None:
     """Ends a wait: what was waited for is there."""
-    if not fut.done():
+    if not fut.done() and not fut.get_loop().is_closed():
         fut.set_result(True)
 
 
