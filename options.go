@@ -119,6 +119,10 @@ type BoxOptions struct {
 	// Security bounds what runs in the box. The zero value is
 	// [StandardSecurity].
 	Security SecurityOptions `json:"security"`
+
+	// Capabilities of root in the box. The zero value is those that Docker
+	// gives.
+	Capabilities Capabilities `json:"capabilities,omitzero"`
 }
 
 // job tells whether the box has a main command.
@@ -175,6 +179,9 @@ func (o BoxOptions) withDefaults() (BoxOptions, error) {
 	}
 	var err error
 	if o.Secrets, err = withPlaceholders(o.Secrets); err != nil {
+		return o, err
+	}
+	if o.Capabilities, err = o.Capabilities.normal(); err != nil {
 		return o, err
 	}
 	return o, o.check()

@@ -145,6 +145,8 @@ func (b *localBox) spec(img *image.Image) shim.Spec {
 			CPUs:     o.CPUs,
 			Memory:   int64(o.MemoryMiB) << 20,
 			Reduced:  o.Security.ReducedIsolation,
+
+			DropCapabilities: o.Capabilities.dropped(),
 		},
 	}
 }

@@ -34,18 +34,6 @@ func checkNIC(n *engine.NIC) error {
 	return nil
 }
 
-// agentArgs is how the agent is started.
-func agentArgs(n *engine.NIC) []string {
-	args := []string{agentPath}
-	if n == nil {
-		return args
-	}
-	for _, r := range n.Resolvers {
-		args = append(args, "-resolver="+r.String())
-	}
-	return args
-}
-
 // networkArgs is what the box has of a network: the loopback device and, with
 // a NIC, a second one.
 func networkArgs(n *engine.NIC) *boot.CreateLinksAndRoutesArgs {

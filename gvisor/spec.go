@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -23,13 +24,13 @@ func ociSpec(s engine.Spec) *specs.Spec {
 	// or in the bounding set. So the agent has them all, empties its inheritable
 	// set, and what it starts has those in the bounding set.
 	caps := specutils.AllCapabilities()
-	caps.Inheritable, caps.Ambient, caps.Bounding = caps.Permitted, nil, commandCapabilities
+	caps.Inheritable, caps.Ambient, caps.Bounding = caps.Permitted, nil, commandCapabilities(s)
 	return &specs.Spec{
 		Version:  "1.0.0",
 		Hostname: s.Hostname,
 		Root:     &specs.Root{Path: "/"},
 		Process: &specs.Process{
-			Args:         agentArgs(s.NIC),
+			Args:         agentArgs(s),
 			Env:          []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 			Cwd:          "/",
 			Capabilities: caps,
@@ -54,12 +55,26 @@ func ociSpec(s engine.Spec) *specs.Spec {
 	}
 }
 
-// commandCapabilities are what commands of root have: Docker's defaults, so
-// that images made for it work. Above all they may not mount: the agent's
-// control files must stay out of their reach.
-var commandCapabilities = []string{
-	"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
-	"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+// agentArgs is how the agent is started.
+func agentArgs(s engine.Spec) []string {
+	args := []string{agentPath}
+	if len(s.DropCapabilities) > 0 {
+		args = append(args, "-no-user-namespaces")
+	}
+	if s.NIC == nil {
+		return args
+	}
+	for _, r := range s.NIC.Resolvers {
+		args = append(args, "-resolver="+r.String())
+	}
+	return args
+}
+
+// commandCapabilities are what commands of root have.
+func commandCapabilities(s engine.Spec) []string {
+	return slices.DeleteFunc(slices.Clone(engine.CommandCapabilities), func(name string) bool {
+		return slices.Contains(s.DropCapabilities, name)
+	})
 }
 
 // mounts lists what lies on top of the root. The sentry mounts them in the

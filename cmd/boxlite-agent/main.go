@@ -26,13 +26,17 @@ func main() {
 		resolvers = append(resolvers, addr)
 		return err
 	})
+	confined := flag.Bool("no-user-namespaces", false, "keep commands from making user namespaces")
 	show := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *show {
 		fmt.Println(version)
 		return
 	}
-	if err := agent.Run(agent.Config{Control: control, Root: *root, Resolvers: resolvers, Version: version}); err != nil {
+	err := agent.Run(agent.Config{
+		Control: control, Root: *root, Resolvers: resolvers, NoUserNamespaces: *confined, Version: version,
+	})
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "boxlite-agent:", err)
 		os.Exit(1)
 	}

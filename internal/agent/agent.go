@@ -21,6 +21,8 @@ type Config struct {
 	Root string
 	// Resolvers are the DNS servers of the box; none: those of its image.
 	Resolvers []netip.Addr
+	// NoUserNamespaces keeps commands from making any.
+	NoUserNamespaces bool
 	// Version is told to hosts.
 	Version string
 }
@@ -30,6 +32,7 @@ type Agent struct {
 	root       string // Config.Root
 	self       string // own executable
 	switchUser bool
+	confined   bool // Config.NoUserNamespaces
 	hello      guest.Hello
 	users      users
 	reaper     *reaper
@@ -49,7 +52,7 @@ func newAgent(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("find the agent's own file: %w", err)
 	}
 	a := &Agent{
-		root: cfg.Root, self: self,
+		root: cfg.Root, self: self, confined: cfg.NoUserNamespaces,
 		hello:   guest.Hello{Proto: guest.Version, Agent: cfg.Version, BootID: randomID() + randomID()},
 		reaper:  newReaper(),
 		table:   newTable(),

@@ -1,33 +1,12 @@
 package agent
 
 import (
-	"fmt"
 	"os"
 	"slices"
 	"strings"
-	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// keepCapabilities makes this process the only one in the box with all its
-// capabilities: an exec by root gives those that are inheritable or in the
-// bounding set, and the machine has put only those of commands into the latter.
-func keepCapabilities() error {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &data[0]); err != nil {
-		return fmt.Errorf("capabilities: %w", err)
-	}
-	data[0].Inheritable, data[1].Inheritable = 0, 0
-	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET,
-		uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data[0])), 0)
-	if errno != 0 {
-		return fmt.Errorf("capabilities: %w", errno)
-	}
-	return nil
-}
 
 // prepareBox makes the box what images expect. Every step is a nicety: a box
 // without it still works, so nothing here is an error.

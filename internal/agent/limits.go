@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,7 +15,7 @@ import (
 	"github.com/boxlite-go/boxlite/internal/guest"
 )
 
-// limitsName is argv[0] of an agent that only sets limits and becomes the
+// limitsName is argv[0] of an agent that only bounds itself and becomes the
 // command: fork leaves no place to set them between the switch of user and the
 // exec, and to set them later would race with the command.
 const limitsName = "boxlite-limits"
@@ -45,12 +46,17 @@ func rlimits(l guest.Limits) []rlimit {
 	return all
 }
 
-// limitsArgs is the command line of the agent that becomes path.
-func limitsArgs(limits []rlimit, path string, args []string) []string {
-	words := make([]string, 0, len(limits))
-	for _, l := range limits {
-		words = append(words, strconv.Itoa(l.resource)+"="+strconv.FormatUint(l.value, 10))
+// limitWords is what l asks of the helper.
+func limitWords(l guest.Limits) []string {
+	var words []string
+	for _, r := range rlimits(l) {
+		words = append(words, strconv.Itoa(r.resource)+"="+strconv.FormatUint(r.value, 10))
 	}
+	return words
+}
+
+// limitsArgs is the command line of the agent that becomes path.
+func limitsArgs(words []string, path string, args []string) []string {
 	return append([]string{limitsName, strings.Join(words, ","), path}, args...)
 }
 
@@ -70,23 +76,31 @@ func RunHelper() {
 }
 
 func becomeLimited(words, path string, args []string) error {
+	runtime.LockOSThread() // the one that becomes the command
 	syscall.CloseOnExec(reportFD)
 	env := syscall.Environ()
 	for word := range strings.SplitSeq(words, ",") {
-		r, v, _ := strings.Cut(word, "=")
-		resource, err := strconv.Atoi(r)
-		if err != nil {
-			return err
-		}
-		value, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			return err
-		}
-		if err := lower(resource, value); err != nil {
+		if err := obey(word); err != nil {
 			return err
 		}
 	}
 	return syscall.Exec(path, args, env)
+}
+
+func obey(word string) error {
+	if word == confineWord {
+		return confine()
+	}
+	r, v, _ := strings.Cut(word, "=")
+	resource, err := strconv.Atoi(r)
+	if err != nil {
+		return err
+	}
+	value, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
+		return err
+	}
+	return lower(resource, value)
 }
 
 // lower sets both limits to value, or to the hard limit where that is less.

@@ -157,7 +157,7 @@ func TestRlimitsPutTheAddressSpaceLast(t *testing.T) {
 	if len(all) != 4 || all[3].value != 3 {
 		t.Errorf("limits: got %v, want four, the address space last", all)
 	}
-	if args := limitsArgs(all[:1], "/bin/x", []string{"x", "y"}); strings.Join(args, " ") != "boxlite-limits 7=1 /bin/x x y" {
+	if args := limitsArgs(limitWords(guest.Limits{OpenFiles: 1}), "/bin/x", []string{"x", "y"}); strings.Join(args, " ") != "boxlite-limits 7=1 /bin/x x y" {
 		t.Errorf("command line of the helper: got %q", args)
 	}
 	if got := rlimits(guest.Limits{Processes: 5}); len(got) != 0 {

@@ -32,7 +32,7 @@ func Run(cfg Config) error {
 	}
 	go a.reaper.run() // for as long as the process
 	if a.root == "" {
-		if err := keepCapabilities(); err != nil {
+		if err := keepCapabilities(a.confined); err != nil {
 			return err
 		}
 		prepareBox()

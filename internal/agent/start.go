@@ -141,8 +141,8 @@ func (a *Agent) newExecution(id string, l *launch, io *stdio, g group) *executio
 	return e
 }
 
-// fork starts the process. With limits it becomes the command through the
-// agent's own helper; the errors are the same.
+// fork starts the process. With limits, or without user namespaces, it becomes
+// the command through the agent's own helper; the errors are the same.
 func (a *Agent) fork(l *launch, io *stdio, g group, ended func(unix.WaitStatus)) (int, error) {
 	attr := &syscall.ProcAttr{Dir: l.dir, Env: l.env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	for _, fd := range io.child {
@@ -156,8 +156,12 @@ func (a *Agent) fork(l *launch, io *stdio, g group, ended func(unix.WaitStatus))
 	}
 	g.attach(attr)
 	path, args := l.path, l.cmd.Args
-	limits := rlimits(l.cmd.Limits)
-	if len(limits) == 0 {
+	words := limitWords(l.cmd.Limits)
+	if a.confined {
+		words = append([]string{confineWord}, words...) // the address space stays the last
+		attr.Sys.AmbientCaps = []uintptr{keptForHelpers}
+	}
+	if len(words) == 0 {
 		return a.fork1(l, path, args, attr, ended)
 	}
 	r, w, err := os.Pipe()
@@ -166,7 +170,7 @@ func (a *Agent) fork(l *launch, io *stdio, g group, ended func(unix.WaitStatus))
 	}
 	defer r.Close()
 	attr.Files = append(attr.Files, w.Fd())
-	pid, err := a.fork1(l, a.self, limitsArgs(limits, path, args), attr, ended)
+	pid, err := a.fork1(l, a.self, limitsArgs(words, path, args), attr, ended)
 	w.Close()
 	if err != nil {
 		return 0, err

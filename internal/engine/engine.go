@@ -117,6 +117,12 @@ type Spec struct {
 	// refuses them. It is an explicit choice of the user; never set it as a
 	// fallback.
 	Reduced bool
+	// DropCapabilities are those of CommandCapabilities that no command of the
+	// box has, whoever it runs as, nor gets by what it runs. With any of them
+	// the agent is told to keep commands from user namespaces, where a process
+	// has all capabilities over what it may map there. An engine whose boxes
+	// are the host, such as the one of tests, ignores it.
+	DropCapabilities []string
 	// Volumes are directories and files of the host that the box sees. None
 	// needs another; of two that overlap, the one with the longer Guest lies
 	// on top.
