@@ -49,6 +49,9 @@ func createRequest(o BoxOptions) rest.CreateBox {
 		Detach: o.Detach, Network: networkRequest(o.Network), Hostname: o.Hostname, Labels: o.Labels,
 		AutoRemove: o.AutoRemove, Security: securityRequest(o.Security), SaveInterval: o.SaveInterval.Seconds(),
 	}
+	if c := rest.Capabilities(o.Capabilities); len(c.Add)+len(c.Drop) > 0 {
+		req.Advanced = &rest.Advanced{Capabilities: &c}
+	}
 	for _, v := range o.Volumes {
 		req.Volumes = append(req.Volumes, rest.Mount{ManagedVolume: v.Name, HostPath: v.Host, GuestPath: v.Guest, ReadOnly: v.ReadOnly})
 	}

@@ -34,6 +34,8 @@ type boxFlags struct {
 	save       time.Duration
 	pull       string
 	volumes    []string
+	capAdd     []string
+	capDrop    []string
 	network    networkFlags
 	security   securityFlags
 	process    processFlags
@@ -56,6 +58,8 @@ func (f *boxFlags) register(cmd *cobra.Command) {
 	f.network.register(cmd)
 	f.security.register(cmd)
 	fs.BoolVar(&f.security.reduced, "reduced-isolation", false, "allow a weaker boundary on a host without user namespaces")
+	fs.StringArrayVar(&f.capDrop, "cap-drop", nil, "`CAPABILITY` that root in the box lacks, or ALL; repeat")
+	fs.StringArrayVar(&f.capAdd, "cap-add", nil, "`CAPABILITY` to keep with --cap-drop ALL; repeat")
 	f.process.register(cmd)
 }
 
@@ -113,6 +117,7 @@ func (f *boxFlags) options(cmd *cobra.Command, args []string, away bool) (boxlit
 	}
 	sec.ReducedIsolation = f.security.reduced
 	o.Security = sec
+	o.Capabilities = boxlite.Capabilities{Add: f.capAdd, Drop: f.capDrop}
 	return o, nil
 }
 

@@ -70,6 +70,8 @@ type securityView struct {
 	MaxMemory        int64
 	MaxCPUTime       string // as in "30s"; empty: no limit
 	ReducedIsolation bool
+	CapAdd           []string
+	CapDrop          []string
 }
 
 type networkView struct {
@@ -193,6 +195,7 @@ func viewOf(i boxlite.BoxInfo) inspectView {
 		Security: securityView{
 			MaxOpenFiles: sec.MaxOpenFiles, MaxFileSize: sec.MaxFileSize, MaxProcesses: sec.MaxProcesses,
 			MaxMemory: sec.MaxMemory, ReducedIsolation: sec.ReducedIsolation,
+			CapAdd: o.Capabilities.Add, CapDrop: o.Capabilities.Drop,
 		},
 		Mounts:     mountsOf(i),
 		Network:    networkOf(i),

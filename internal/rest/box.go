@@ -54,8 +54,8 @@ type Advanced struct {
 
 // Capabilities are those of Linux.
 type Capabilities struct {
-	Add  []string `json:"add"`
-	Drop []string `json:"drop"`
+	Add  []string `json:"add,omitempty"`
+	Drop []string `json:"drop,omitempty"`
 }
 
 // Security starts from a preset; what is given replaces its limit.

@@ -40,8 +40,8 @@ func (s *Server) options(ctx context.Context, req *rest.CreateBox) (boxlite.BoxO
 	}
 	security := req.Security
 	if a := req.Advanced; a != nil {
-		if c := a.Capabilities; c != nil && len(c.Add)+len(c.Drop) > 0 {
-			return o, httpapi.Unsupported.Errorf("advanced.capabilities: the engine gives every box the same")
+		if c := a.Capabilities; c != nil {
+			o.Capabilities = boxlite.Capabilities(*c)
 		}
 		if a.Security != nil && security != nil {
 			return o, httpapi.InvalidArgument.Errorf("security and advanced.security: give one")

@@ -33,7 +33,7 @@ func (s *Server) config(w http.ResponseWriter, _ *http.Request) error {
 			"image": defaultImage, "cpus": 1, "memory_mib": 512, "disk_size_gb": 10, "auto_stop": 0, "auto_delete": 0,
 		},
 		Capabilities: map[string]any{
-			"linux_capabilities_enabled": false, "max_cpus": maxCPUs, "max_memory_mib": l.MemoryMiB,
+			"linux_capabilities_enabled": true, "max_cpus": maxCPUs, "max_memory_mib": l.MemoryMiB,
 			"max_disk_size_gb": maxDiskGB, "max_boxes_per_path_prefix": l.Boxes,
 			"max_concurrent_executions": l.Executions, "file_transfer_max_bytes": l.Upload,
 			"exec_timeout_max_seconds": int64(maxTimeout.Seconds()), "tty_enabled": true, "streaming_enabled": true,

@@ -330,7 +330,12 @@ test('what the server does not have', async () => {
   await rejects(main.snapshot.create('s'), /^unsupported: .*snapshots/);
   await rejects(main.cloneBox(), /^unsupported: .*clone/);
   await rejects(main.export(join(work, 'x.boxlite')), /^unsupported: .*export/);
-  await rejects(rt.create({ image, advanced: { capabilities: { add: ['NET_ADMIN'] } } }, 'caps'), /^unsupported: .*capabilities/);
+});
+test('capabilities', async () => {
+  const box = await rt.create({ image, advanced: { capabilities: { add: ['chown'], drop: ['ALL'] } } }, 'caps');
+  assert.equal((await sh(box, 'grep ^CapEff /proc/self/status | cut -f2')).stdout, '0000000000000001\n');
+  await rt.remove('caps', true);
+  await rejects(rt.create({ image, advanced: { capabilities: { add: ['NET_ADMIN'] } } }, 'caps'), /^unsupported: .*CAP_NET_ADMIN cannot be added/);
 });
 test('paths with and without a prefix', async () => {
   assert.ok((await connect(url + '/').listInfo()).length > 0);

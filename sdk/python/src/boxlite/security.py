@@ -88,7 +88,14 @@ class HealthCheckOptions:
 
 @dataclass
 class ContainerCapabilities:
-    """Linux capabilities to add to, or take from, those of a box."""
+    """Linux capabilities of root in a box, by name: with or without "CAP_", in
+    any case. A box begins with those that Docker gives.
+
+    What is in ``drop``, or "ALL", no command of the box has, whoever it runs
+    as; such a box has no user namespaces. ``add`` names what is kept where
+    ``drop`` says "ALL"; creating a box with others than Docker's raises
+    UnsupportedError, one with a name that is none InvalidArgumentError.
+    """
 
     add: list[str] = field(default_factory=list)
     drop: list[str] = field(default_factory=list)

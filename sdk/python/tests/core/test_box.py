@@ -213,6 +213,19 @@ async def test_limits_hold_in_the_box(runtime):
         assert "over" not in out or "fork" in out.lower() or "resource" in out.lower()
 
 
+async def test_capabilities(runtime):
+    drop = boxlite.ContainerCapabilities(drop=["chown", "CAP_NET_RAW"])
+    options = boxlite.BoxOptions(image="alpine:latest", advanced=boxlite.AdvancedBoxOptions(capabilities=drop))
+    async with await runtime.create(options) as box:
+        assert (await run(box, "touch /x; chown 5 /x"))[0] != 0
+        assert await run(box, "grep -E '^Cap(Eff|Bnd)' /proc/self/status | cut -f2") == (0, "00000000a80405fa\n" * 2)
+    keep = boxlite.ContainerCapabilities(add=["CHOWN"], drop=["ALL"])
+    options = boxlite.BoxOptions(image="alpine:latest", advanced=boxlite.AdvancedBoxOptions(capabilities=keep))
+    async with await runtime.create(options) as box:
+        assert await run(box, "touch /x; chown 5 /x; stat -c %u /x") == (0, "5\n")
+        assert await run(box, "grep ^CapEff /proc/self/status | cut -f2") == (0, "0000000000000001\n")
+
+
 async def test_tunnel(runtime):
     async with await runtime.create(boxlite.BoxOptions(image="python:slim")) as box:
         code = "import socket; s = socket.create_server(('', 8000)); c = s.accept()[0]; c.sendall(c.recv(9).upper())"
@@ -272,7 +285,10 @@ async def test_refused_when_created(runtime):
     with pytest.raises(boxlite.InvalidArgumentError, match="^invalid argument: .*cpus"):
         await create(cpus=100_000)
     advanced = boxlite.AdvancedBoxOptions(capabilities=boxlite.ContainerCapabilities(add=["SYS_ADMIN"]))
-    with pytest.raises(boxlite.UnsupportedError, match="^unsupported: "):
+    with pytest.raises(boxlite.UnsupportedError, match="^unsupported: .*CAP_SYS_ADMIN cannot be added"):
+        await create(advanced=advanced)
+    advanced = boxlite.AdvancedBoxOptions(capabilities=boxlite.ContainerCapabilities(drop=["CHMOD"]))
+    with pytest.raises(boxlite.InvalidArgumentError, match='unknown capability "CHMOD"'):
         await create(advanced=advanced)
     with pytest.raises(boxlite.InvalidArgumentError, match="max_processes"):
         await create(security=boxlite.SecurityOptions(max_processes=-1))
