@@ -78,7 +78,7 @@ var layers = map[string]layer{
 	"internal/restapi/resttest": {outside: "github.com/getkin/kin-openapi/openapi3"},
 	"internal/telemetry":        {ours: "boxlite", outside: "go.opentelemetry.io/otel"},
 	"cmd/boxlite": {
-		ours:    "boxlite egress gvisor internal/httpapi internal/pattern internal/restapi internal/telemetry",
+		ours:    "boxlite egress gvisor internal/hostos internal/httpapi internal/pattern internal/restapi internal/telemetry",
 		outside: "github.com/pelletier/go-toml github.com/spf13 go.yaml.in/yaml golang.org/x/sys golang.org/x/term",
 	},
 	"cmd/boxlite-agent": {ours: "internal/agent internal/guest"},

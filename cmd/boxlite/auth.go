@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -80,6 +81,11 @@ func (a *app) login(ctx context.Context, stdin bool) error {
 		old = profile{}
 	}
 	r := a.remote(url, old)
+	if r.CAFile != "" { // commands to come may be given elsewhere
+		if r.CAFile, err = filepath.Abs(r.CAFile); err != nil {
+			return err
+		}
+	}
 	if r.Key, err = a.readKey(url, stdin); err != nil {
 		return err
 	}
@@ -87,8 +93,8 @@ func (a *app) login(ctx context.Context, stdin bool) error {
 	if err != nil {
 		return err
 	}
-	file.Profiles[name] = profile{URL: url, Key: r.Key, PathPrefix: r.PathPrefix, CAFile: r.CAFile, PlainHTTP: r.PlainKey}
-	if err := file.save(); err != nil {
+	p := profile{URL: url, Key: r.Key, PathPrefix: r.PathPrefix, CAFile: r.CAFile, PlainHTTP: r.PlainKey}
+	if err := a.changeCredentials(func(all map[string]profile) error { all[name] = p; return nil }); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "Logged in to %s as %s.\n", url, oneLine(who.Name))
@@ -169,16 +175,20 @@ func (a *app) logoutCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, ok := file.Profiles[name]
-			if !ok {
-				return fmt.Errorf("no profile %q in %s", name, file.path)
+			url := ""
+			err = a.changeCredentials(func(all map[string]profile) error {
+				p, ok := all[name]
+				if !ok {
+					return fmt.Errorf("no profile %q in %s", name, file.path)
+				}
+				url = p.URL
+				delete(all, name)
+				return nil
+			})
+			if err == nil {
+				fmt.Fprintf(a.stdout, "Logged out of %s.\n", url)
 			}
-			delete(file.Profiles, name)
-			if err := file.save(); err != nil {
-				return err
-			}
-			fmt.Fprintf(a.stdout, "Logged out of %s.\n", p.URL)
-			return nil
+			return err
 		},
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -102,7 +101,7 @@ func (a *app) remote(url string, p profile) *boxlite.Remote {
 	}
 }
 
-// connect connects to a server, and says what to do when that cannot be.
+// connect connects to a server, unless there are flags that are none of its business.
 func (a *app) connect(ctx context.Context, r boxlite.Remote) (*boxlite.Runtime, error) {
 	for _, flag := range []struct {
 		name  string
@@ -118,9 +117,5 @@ func (a *app) connect(ctx context.Context, r boxlite.Remote) (*boxlite.Runtime, 
 		}
 	}
 	a.away = true
-	rt, err := boxlite.Connect(ctx, r)
-	if errors.Is(err, boxlite.ErrInvalid) && r.Key != "" && !r.PlainKey {
-		err = fmt.Errorf("%w; --plain-http sends it all the same", err)
-	}
-	return rt, err
+	return boxlite.Connect(ctx, r)
 }

@@ -120,7 +120,7 @@ func checkKey(c Config, u *url.URL, socket string) error {
 	case c.Key == "" || c.PlainKey || socket != "" || u.Scheme == "https" || loopback(u.Hostname()):
 		return nil
 	}
-	return fmt.Errorf("url %q: the API key would go over the network in the clear; use https", c.URL)
+	return fmt.Errorf("url %q: the API key would go over the network in the clear; use https, or send it all the same with --plain-http, in Go with Remote.PlainKey", c.URL)
 }
 
 func loopback(host string) bool {
