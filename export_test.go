@@ -1,6 +1,19 @@
 package boxlite
 
-import "time"
+import (
+	"net"
+	"time"
+)
+
+// Datagrams carries datagrams over a stream, as a connection to a port of UDP does
+// that goes through a server.
+func Datagrams(stream interface {
+	net.Conn
+	CloseWrite() error
+},
+) net.Conn {
+	return &datagrams{boxStream: stream}
+}
 
 // ForgetEnded has a runtime of this host forget boxes that ended by themselves, as
 // at that time, and returns how many it remembers.

@@ -193,34 +193,60 @@ func (b *remoteBox) connect(ctx context.Context, network string, port uint16) (b
 		return nil, b.fail("dial", err)
 	}
 	if network[:3] == "udp" {
-		return &datagrams{Conn: conn}, nil
+		return &datagrams{boxStream: conn}, nil
 	}
 	return conn, nil
 }
 
 // datagrams carries them over a stream, each with its length before it.
 type datagrams struct {
-	*restclient.Conn
-	read, write sync.Mutex
-}
+	boxStream
 
-func (d *datagrams) Read(p []byte) (int, error) {
-	d.read.Lock()
-	defer d.read.Unlock()
-	var size [2]byte
-	if _, err := io.ReadFull(d.Conn, size[:]); err != nil {
-		return 0, err
-	}
-	all := make([]byte, binary.BigEndian.Uint16(size[:]))
-	if _, err := io.ReadFull(d.Conn, all); err != nil {
-		return 0, err
-	}
-	return copy(p, all), nil // what has no room is lost, as of any datagram
+	read sync.Mutex
+	buf  []byte // a datagram that comes, after its length
+	have int    // how much of buf has come
+
+	write sync.Mutex
 }
 
 // maxDatagram is the largest that the length can say.
 const maxDatagram = 1<<16 - 1
 
+// Read goes on where one that was given up, at a deadline, has stood.
+func (d *datagrams) Read(p []byte) (int, error) {
+	d.read.Lock()
+	defer d.read.Unlock()
+	if d.buf == nil {
+		d.buf = make([]byte, 2+maxDatagram)
+	}
+	if err := d.fill(2); err != nil {
+		return 0, err
+	}
+	end := 2 + int(binary.BigEndian.Uint16(d.buf))
+	if err := d.fill(end); err != nil {
+		return 0, err
+	}
+	d.have = 0
+	return copy(p, d.buf[2:end]), nil // what has no room is lost, as of any datagram
+}
+
+// fill reads until the first n bytes of buf have come.
+func (d *datagrams) fill(n int) error {
+	for d.have < n {
+		m, err := d.boxStream.Read(d.buf[d.have:n])
+		d.have += m
+		switch {
+		case err == nil || d.have == n:
+		case errors.Is(err, io.EOF) && d.have > 0:
+			return io.ErrUnexpectedEOF
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// Write closes the stream if it was given up in the middle of a datagram.
 func (d *datagrams) Write(p []byte) (int, error) {
 	if len(p) > maxDatagram {
 		return 0, syscall.EMSGSIZE
@@ -228,6 +254,12 @@ func (d *datagrams) Write(p []byte) (int, error) {
 	d.write.Lock()
 	defer d.write.Unlock()
 	all := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(p)), uint16(len(p)))
-	n, err := d.Conn.Write(append(all, p...))
-	return max(0, n-2), err
+	n, err := d.boxStream.Write(append(all, p...))
+	switch {
+	case err == nil:
+		return len(p), nil
+	case n > 0:
+		_ = d.Close()
+	}
+	return 0, err
 }
