@@ -154,3 +154,15 @@ func TestLabels(t *testing.T) {
 		}
 	}
 }
+
+// TestExecutionsOfABoxThatDoesNotRun: that it does not is what is said.
+func TestExecutionsOfABoxThatDoesNotRun(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, newRuntime(t), boxlite.BoxOptions{})
+	_, err := b.Execution(t.Context(), "x")
+	for what, err := range map[string]error{"Execution": err, "Attach": b.Attach(t.Context(), "x").Start(), "Kill": b.Attach(t.Context(), "x").Kill()} {
+		if !errors.Is(err, boxlite.ErrState) {
+			t.Errorf("%s: got %v, want ErrState", what, err)
+		}
+	}
+}

@@ -77,7 +77,9 @@ func (b *localBox) startMain(c *Cmd) (*guest.Process, error) {
 	c.Args, g.Stdin, g.Timeout = g.Args, c.Stdin != nil, c.Timeout
 	p, err := client.Start(c.ctx, g)
 	if err == nil && !b.options.AutoRemove {
-		err = b.shim().Follow(c.ctx)
+		if err = b.shim().Follow(c.ctx); err != nil {
+			_ = p.Close()
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(commandErr(err), b.stopMain(c.ctx))

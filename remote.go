@@ -91,16 +91,25 @@ func Connect(ctx context.Context, r Remote) (*Runtime, error) {
 		return nil, &Error{"connect", "", &cause{ErrInvalid, err}}
 	}
 	on := &remote{c: c, log: log, turn: make(chan struct{}, 1)}
-	var config rest.Config
-	if err := on.get(ctx, &config, nil, "config"); err != nil {
+	if err := on.check(ctx); err != nil {
+		c.Close()
 		return nil, remoteErr("connect", "", err)
+	}
+	return &Runtime{on}, nil
+}
+
+// check asks whether the server can do what is needed.
+func (r *remote) check(ctx context.Context) error {
+	var config rest.Config
+	if err := r.get(ctx, &config, nil, "config"); err != nil {
+		return err
 	}
 	for _, e := range extensions {
 		if !slices.Contains(config.Extensions, e) {
-			return nil, &Error{"connect", "", fmt.Errorf("%w: server %s lacks the extension %q: it is older than this boxlite, or not one of ours", ErrUnsupported, r.URL, e)}
+			return fmt.Errorf("%w: server %s lacks the extension %q: it is older than this boxlite, or not one of ours", ErrUnsupported, r.c, e)
 		}
 	}
-	return &Runtime{on}, nil
+	return nil
 }
 
 // get asks for something.
@@ -197,7 +206,7 @@ var conditions = map[string]error{
 	"already_exists": ErrExists, "invalid_state": ErrState, "stopped": ErrState, "invalid_argument": ErrInvalid,
 	"payload_too_large": ErrExhausted, "unauthenticated": ErrUnauthorized, "permission_denied": ErrUnauthorized,
 	"image_pull_failed": ErrImage, "resource_exhausted": ErrExhausted, "network_unavailable": ErrUnreachable,
-	"engine_unavailable": ErrUnreachable, "timeout": context.DeadlineExceeded,
+	"engine_unavailable": ErrUnreachable, "timeout": context.DeadlineExceeded, "session_reaped": ErrNotFound,
 }
 
 // remoteErr makes what a server answered the error that it would be here.

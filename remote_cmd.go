@@ -40,7 +40,19 @@ func (b *remoteBox) start(c *Cmd) (process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.follow(c, id, query)
+	p, err := b.follow(c, id, query)
+	if err != nil && !c.main && c.attach == "" {
+		b.abandon(c.ctx, id)
+	}
+	return p, err
+}
+
+// abandon ends a command that nobody was told of. If that fails, it is because
+// the server is gone, or ends what nobody follows.
+func (b *remoteBox) abandon(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), controlTimeout)
+	defer cancel()
+	_ = b.control(ctx, id, order{kill: true})
 }
 
 // remoteTimeout is the least time limit of a command that a server takes.

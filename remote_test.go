@@ -113,6 +113,28 @@ func TestConnectRefuses(t *testing.T) {
 	}
 }
 
+// TestConnectLetsGo: who is refused keeps no connection.
+func TestConnectLetsGo(t *testing.T) {
+	t.Parallel()
+	closed := make(chan struct{}, 10)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	srv.Start()
+	defer srv.Close()
+	if _, err := boxlite.Connect(t.Context(), boxlite.Remote{URL: srv.URL}); !errors.Is(err, boxlite.ErrUnsupported) {
+		t.Fatalf("got %v, want ErrUnsupported", err)
+	}
+	select {
+	case <-closed:
+	case <-time.After(20 * time.Second): // idle ones are closed after a minute
+		t.Error("the connection is kept")
+	}
+}
+
 // TestKeysOfServers: a key that is not known, and one that may not do this.
 func TestKeysOfServers(t *testing.T) {
 	t.Parallel()

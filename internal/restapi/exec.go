@@ -3,6 +3,7 @@ package restapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"syscall"
@@ -108,7 +109,7 @@ func (s *Server) find(ctx context.Context, b *boxlite.Box, id string) (*session,
 	}
 	if _, err := b.Execution(ctx, id); err != nil {
 		if errors.Is(err, boxlite.ErrNotFound) || errors.Is(err, boxlite.ErrState) {
-			return nil, httpapi.NotFound.Errorf("no execution %q in box %q", id, b.ID())
+			return nil, &httpapi.Error{Kind: httpapi.NotFound, Message: fmt.Sprintf("no execution %q in box %q", id, b.ID()), Err: err}
 		}
 		return nil, err
 	}
@@ -129,7 +130,7 @@ func (s *Server) getExecution(w http.ResponseWriter, r *http.Request) error {
 		httpapi.WriteJSON(w, http.StatusOK, x.reply())
 		return nil
 	case errors.Is(err, boxlite.ErrState), errors.Is(err, boxlite.ErrNotFound):
-		return httpapi.NotFound.Errorf("no execution %q: it ended and is no longer kept", x.id)
+		return &httpapi.Error{Kind: httpapi.NotFound, Message: fmt.Sprintf("no execution %q: it ended and is no longer kept", x.id), Err: err}
 	}
 	return err
 }
