@@ -63,9 +63,9 @@ func openLease(ctx context.Context, c *restclient.Client) (*lease, error) {
 	return l, nil
 }
 
-// leaseEnd is how long the boxes of a lease may take to stop: as long as the
-// server gives them.
-const leaseEnd = 2 * time.Minute
+// leaseEnd is how long the boxes of a lease may take to stop: the two minutes that
+// the server gives them, and a moment to say so.
+const leaseEnd = 2*time.Minute + 10*time.Second
 
 // end has the boxes stopped and waits for that.
 func (l *lease) end() {

@@ -303,8 +303,12 @@ func (s *Server) ready(ctx context.Context, b *boxlite.Box) error {
 // BoxLite's specification has.
 const stopTimeout = 30 * time.Second
 
-// maxStop bounds what a client may ask for.
-const maxStop = time.Hour
+// Bounds of what a client may ask for. Less than the least is taken for that: to
+// end what runs, and to save, takes a moment.
+const (
+	leastStop = time.Second
+	maxStop   = time.Hour
+)
 
 func (s *Server) stopBox(w http.ResponseWriter, r *http.Request) error {
 	var req rest.Stop
@@ -342,7 +346,7 @@ func (s *Server) stopBox(w http.ResponseWriter, r *http.Request) error {
 // commands, the other half is for saving its files.
 func (s *Server) stop(ctx context.Context, b *boxlite.Box, timeout time.Duration) error {
 	s.sessions.release(b.ID())
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*max(timeout, leastStop))
 	defer cancel()
 	err := b.Stop(ctx)
 	if err == nil {

@@ -121,7 +121,7 @@ func (s *Server) release(boxes map[string]bool) {
 		wg.Go(func() {
 			b, err := s.rt.Box(ctx, id)
 			if err == nil {
-				err = s.stop(ctx, b, leaseGrace)
+				err = s.stop(ctx, b, removeTimeout/2) // it takes twice that at most
 			}
 			if err != nil && httpapi.ErrorOf(err).Kind != httpapi.NotFound {
 				s.log.Warn("box of a client that is gone not stopped", slog.String("box", id), slog.Any("err", err))
@@ -130,10 +130,6 @@ func (s *Server) release(boxes map[string]bool) {
 	}
 	wg.Wait()
 }
-
-// leaseGrace is what commands get to end when their client has gone: that of a
-// stop.
-const leaseGrace = 10 * time.Second
 
 // lease serves one. The client sends anything to end it, and waits for the
 // socket to close, which it does when the boxes have stopped.

@@ -76,3 +76,14 @@ func TestGoneBoxesAreForgotten(t *testing.T) {
 		t.Error("the secret of a box that is there was forgotten")
 	}
 }
+
+// TestStopAtOnce: a stop without any time is one all the same.
+func TestStopAtOnce(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	b := x.box()
+	x.exec(b, "trap '' TERM; sleep 1000")
+	if r := want[rest.Box](x, 200, "POST", "/v1/boxes/"+b+"/stop", `{"timeout_seconds":0}`); r.Status != "stopped" {
+		t.Errorf("got %s, want stopped", r.Status)
+	}
+}
