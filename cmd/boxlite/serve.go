@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -23,6 +24,9 @@ import (
 // shutdownTimeout is how long an orderly end may take. Most supervisors wait
 // that long or longer before they use force.
 const shutdownTimeout = 30 * time.Second
+
+// maxUploadGiB is what can be counted in bytes.
+const maxUploadGiB = math.MaxInt64 >> 30
 
 // serveFlags are what serve is told.
 type serveFlags struct {
@@ -132,6 +136,8 @@ func (f *serveFlags) check(cmd *cobra.Command) error {
 		return usagef("--shutdown-timeout %v: want a positive time", f.shutdown)
 	case min(f.limits.Boxes, f.limits.Running, f.limits.Starts, f.limits.Executions) < 0 || f.limits.MemoryMiB < 0 || f.uploadGiB < 0:
 		return usagef("a bound is negative; 0 means its default")
+	case f.uploadGiB > maxUploadGiB:
+		return usagef("--max-upload %d: want at most %d", f.uploadGiB, maxUploadGiB)
 	}
 	f.limits.Upload = f.uploadGiB << 30
 	return nil

@@ -103,7 +103,7 @@ func parseURL(s string) (u *url.URL, socket string, err error) {
 	case u.User != nil:
 		return nil, "", fmt.Errorf("url: it has a user in it: give the key apart")
 	case u.RawQuery != "" || u.Fragment != "":
-		return nil, "", fmt.Errorf("url %q: it has more than a place: %w", u.Redacted(), errURL)
+		return nil, "", fmt.Errorf("url: it has more than a place: %w", errURL) // which may be a key, too
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
 		return &url.URL{Scheme: "http", Host: "localhost", Path: "/"}, u.Path, nil
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "":

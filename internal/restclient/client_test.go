@@ -38,7 +38,7 @@ func TestWhichServer(t *testing.T) {
 		{"in the clear, wanted", Config{URL: "http://boxes.example.com", Key: key, PlainKey: true}, ""},
 		{"looks like loopback", Config{URL: "http://localhost.example.com", Key: key}, "in the clear"},
 		{"key in it", Config{URL: "https://" + key + "@boxes.example.com"}, "has a user in it"},
-		{"query", Config{URL: "https://boxes.example.com?key=x"}, "more than a place"},
+		{"query", Config{URL: "https://boxes.example.com?key=" + key}, "more than a place"},
 		{"no scheme", Config{URL: "boxes.example.com"}, "give http://"},
 		{"no host", Config{URL: "http:///x"}, "give http://"},
 		{"no path", Config{URL: "unix://"}, "give http://"},
