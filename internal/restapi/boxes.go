@@ -216,12 +216,22 @@ func (s *Server) forget(id string) {
 // removeTimeout bounds the removal of a box: a forced stop and deleting files.
 const removeTimeout = 2 * time.Minute
 
+// startBox starts a box; when that is only implied by what a client is about to
+// do, then by the rules for that.
 func (s *Server) startBox(w http.ResponseWriter, r *http.Request) error {
+	implied, err := boolQuery(r, "implied", false)
+	if err != nil {
+		return err
+	}
 	b, err := s.box(r)
 	if err != nil {
 		return err
 	}
-	if err := s.start(r.Context(), b); err != nil {
+	start := s.start
+	if implied {
+		start = s.ready
+	}
+	if err := start(r.Context(), b); err != nil {
 		return err
 	}
 	return s.replyBox(w, r.Context(), b)

@@ -46,6 +46,33 @@ func TestLifetimes(t *testing.T) {
 	if a := x.do("POST", "/v1/boxes/"+b+"/exec", `{"command":"true"}`); a.status != 409 {
 		t.Errorf("exec in a stopped box that may not resume: got %v, want 409", a)
 	}
+	if a := x.do("POST", "/v1/boxes/"+b+"/start?implied=true", ""); a.status != 409 {
+		t.Errorf("implied start of a stopped box that may not resume: got %v, want 409", a)
+	}
+	want[rest.Box](x, 200, "POST", "/v1/boxes/"+b+"/start", "")
+}
+
+// TestStartThatIsImplied starts what an exec would start; to ask for metrics
+// starts nothing.
+func TestStartThatIsImplied(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	fresh, job := x.box(), x.box(`"cmd":["sleep","1000"]`)
+	if m := want[rest.Metrics](x, 200, "GET", "/v1/boxes/"+fresh+"/metrics", ""); m.MemoryBytes != nil {
+		t.Errorf("metrics of a box that was not started: got %+v, want no memory", m)
+	}
+	if b := want[rest.Box](x, 200, "GET", "/v1/boxes/"+fresh, ""); b.Status != "configured" {
+		t.Errorf("after its metrics: got %s, want configured", b.Status)
+	}
+	if b := want[rest.Box](x, 200, "POST", "/v1/boxes/"+fresh+"/start?implied=true", ""); b.Status != "running" {
+		t.Errorf("after an implied start: got %s, want running", b.Status)
+	}
+	if a := x.do("POST", "/v1/boxes/"+job+"/start?implied=true", ""); a.status != 409 {
+		t.Errorf("implied start of a job: got %v, want 409", a)
+	}
+	if b := want[rest.Box](x, 200, "POST", "/v1/boxes/"+job+"/start?implied=0", ""); b.Status != "running" {
+		t.Errorf("after the start of a job: got %s, want running", b.Status)
+	}
 }
 
 // TestGoneBoxesAreForgotten: nothing is kept of a box that removed itself, the

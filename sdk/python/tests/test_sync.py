@@ -53,6 +53,9 @@ def everything(directory: pathlib.Path) -> None:
         assert (directory / "out").read_bytes() == b"data"
 
         assert box.info().state.running and box.metrics().commands_executed_total >= 5
+        fresh = runtime.create(boxlite.BoxOptions(image="alpine:latest"))
+        assert fresh.metrics().memory_bytes and fresh.info().state.running
+        fresh.stop()
         same = runtime.get(box.id)
         assert same is not None and same.id == box.id
         assert box.id in [i.id for i in runtime.list_info()]

@@ -25,7 +25,7 @@ class Box(Unpicklable):
     """A box. It is made by :meth:`Boxlite.create` and the like.
 
     Nothing is pulled or started before the box is used: by ``start()``,
-    ``exec()``, a copy, or ``async with``, which stops it at its end. A job, a
+    ``exec()``, a copy, ``metrics()``, or ``async with``, which stops it at its end. A job, a
     box with a main command, is started by ``start()`` alone.
     """
 
@@ -168,8 +168,17 @@ class Box(Unpicklable):
         self._dead = True
 
     async def metrics(self) -> BoxMetrics:
-        """What the box uses and has done. A box that does not run is left so."""
+        """What the box uses and has done. As :meth:`exec` does, this starts a
+        box that does not run. Raises what exec() raises when it cannot."""
         self._usable()
+        metrics = await self._measure()
+        if metrics.memory_bytes is None:  # it does not run
+            await self._api.call("POST", self._path + "/start", query={"implied": "true"})
+            self._runs()
+            metrics = await self._measure()
+        return metrics
+
+    async def _measure(self) -> BoxMetrics:
         return box_metrics(await self._api.call("GET", self._path + "/metrics"))
 
     async def copy_in(

@@ -21,9 +21,9 @@ class RuntimeMetrics:
 
 @dataclass(frozen=True)
 class BoxMetrics:
-    """What a box uses and has done. None is not known: of a box that does not
-    run, or to a server that does not say. ``cpu_percent`` is of one processor,
-    since the last question; durations are milliseconds."""
+    """What a box uses and has done. None is not known to the server.
+    ``cpu_percent`` is of one processor, since the last question; durations are
+    milliseconds."""
 
     commands_executed_total: int = 0
     exec_errors_total: int = 0

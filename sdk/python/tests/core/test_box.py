@@ -259,6 +259,38 @@ async def test_metrics(runtime):
         assert total.total_commands_executed >= 1 <= total.total_exec_errors
 
 
+async def test_metrics_start_a_box(runtime):
+    box = await runtime.create(boxlite.BoxOptions(image="alpine:latest", auto_remove=False))
+    try:
+        before = await runtime.metrics()
+        assert not (await box.info()).state.running, "the runtime's metrics start nothing"
+        metrics = await box.metrics()
+        assert metrics.memory_bytes and metrics.commands_executed_total == 0
+        assert box.info().state.running and (await box.info()).state.running
+        assert (await runtime.metrics()).num_running_boxes > before.num_running_boxes
+        await box.stop()
+        again = await runtime.get(box.id)
+        assert (await again.metrics()).memory_bytes and (await again.info()).state.running
+    finally:
+        await runtime.remove(box.id, force=True)
+
+
+async def test_metrics_start_no_job(runtime):
+    box = await runtime.create(boxlite.BoxOptions(image="alpine:latest", cmd=["sleep", "1000"]))
+    with pytest.raises(boxlite.InvalidStateError, match="has a main command and is configured; start it first"):
+        await box.metrics()
+    await box.start()
+    assert (await box.metrics()).memory_bytes
+    await box.stop()
+    tired = boxlite.BoxOptions(image="alpine:latest", auto_remove=False, auto_resume=False)
+    box = await runtime.create(tired)
+    assert (await box.metrics()).memory_bytes
+    await box.stop()
+    with pytest.raises(boxlite.InvalidStateError, match="auto_resume false; start it first"):
+        await (await runtime.get(box.id)).metrics()
+    await runtime.remove(box.id)
+
+
 async def test_images(runtime):
     images = {i.reference.removeprefix("docker.io/library/"): i for i in await runtime.images.list()}
     assert images["alpine:latest"].tag == "latest"

@@ -269,7 +269,7 @@ async def test_answers_without_what_was_asked_for(body):
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-1e999", "1e30", "true", '"1"', "null", "[]"])
 async def test_numbers_that_are_none(number):
     text = '{"box_id":"x","cpus":N,"memory_mib":N,"auto_stop":N,"num_running_boxes":N,"cpu_percent":N,"boot_timing":N}'
-    server = Server(*[answer(text.replace("N", number).encode())] * 3)
+    server = Server(*[answer(text.replace("N", number).encode())] * 5)
     async with serving(server.serve) as port:
         runtime = boxlite.Boxlite.rest(boxlite.BoxliteRestOptions(f"http://127.0.0.1:{port}"))
         box = await runtime.get("x")

@@ -74,7 +74,7 @@ class SyncBox:
         _loop.run(self._box.remove(force))
 
     def metrics(self) -> BoxMetrics:
-        """What the box uses and has done."""
+        """What the box uses and has done. Starts a box that does not run."""
         return _loop.run(self._box.metrics())
 
     @property
