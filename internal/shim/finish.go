@@ -110,6 +110,7 @@ func (o *owner) noteExit(ctx context.Context) {
 func (o *owner) leave(e ending) {
 	o.update(func(r *Run) {
 		r.State, r.Reason, r.OOM, r.Finished, r.PID, r.Machine, r.Ports = e.state, e.reason, e.oom, time.Now(), 0, 0, nil
+		r.Health = Health{}
 	})
 	o.mu.Lock()
 	o.left = true

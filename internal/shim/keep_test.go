@@ -24,10 +24,14 @@ type savingMachine struct {
 	fails    error
 	saves    []time.Time
 	pings    []time.Time
-	deaf     bool // its agent does not answer
+	deaf     bool          // its agent does not answer
+	slow     time.Duration // how long it takes to answer
 }
 
 func (m *savingMachine) ping(ctx context.Context) error {
+	if m.slow > 0 && !pause(ctx, m.slow) {
+		return context.Cause(ctx)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pings = append(m.pings, time.Now())
@@ -76,12 +80,13 @@ func keep(t *testing.T, m *savingMachine, spec Spec) *owner {
 	t.Helper()
 	spec.Dir = t.TempDir()
 	o := &owner{spec: spec, machine: m, ping: m.ping, ends: make(chan ending, 1)}
-	o.update(func(r *Run) { r.State = Running })
+	o.update(func(r *Run) { r.State, r.Health.State = Running, HealthStarting })
 	ctx, cancel := context.WithCancel(t.Context())
 	o.cancel = cancel
 	var wg sync.WaitGroup
 	wg.Go(func() { o.keepSaved(ctx) })
 	wg.Go(func() { o.watchAgent(ctx) })
+	wg.Go(func() { o.watchHealth(ctx) })
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	return o
 }

@@ -135,6 +135,7 @@ func serve(engines []engine.Engine, spec Spec, status, life *os.File) error {
 	say(status, reply{BootBegin: o.bootBegin, BootEnd: o.bootEnd})
 	go o.watchAgent(ctx) // end with the box
 	go o.keepSaved(ctx)
+	go o.watchHealth(ctx)
 	// Most of what the start took is never used again. It is given back when
 	// the first commands, which would only wait for it, are through.
 	trim := time.AfterFunc(settled, func() {
@@ -255,6 +256,9 @@ func (o *owner) boot(ctx context.Context) (err error) {
 	}
 	o.update(func(r *Run) {
 		r.State = Running
+		if o.spec.Health != nil {
+			r.Health.State = HealthStarting
+		}
 		if o.net != nil {
 			r.Ports = o.net.ports
 		}

@@ -48,6 +48,7 @@ type Spec struct {
 	// SaveInterval is the time between two saves of the writable layer while
 	// the box runs; none when it is not positive.
 	SaveInterval time.Duration `json:"save_interval"`
+	Health       *HealthCheck  `json:"health,omitempty"` // nil: nobody asks
 	// Check asks only for a check of the engine; no box is started.
 	Check bool `json:"check"`
 }
@@ -84,9 +85,12 @@ type Run struct {
 	// Only a shim that is asked knows.
 	Unsaved bool        `json:"unsaved,omitempty"`
 	Exit    *guest.Exit `json:"exit,omitempty"` // of the main command
-	Reason  string      `json:"reason,omitempty"`
-	OOM     bool        `json:"oom,omitempty"`
-	Ports   []Port      `json:"ports,omitempty"` // published while it runs, those that the host chose too
+	// Health is written down when its state changes. Only a shim that is asked
+	// knows when the last check was.
+	Health Health `json:"health,omitzero"`
+	Reason string `json:"reason,omitempty"`
+	OOM    bool   `json:"oom,omitempty"`
+	Ports  []Port `json:"ports,omitempty"` // published while it runs, those that the host chose too
 }
 
 // Active tells whether a process stands behind the state.
