@@ -47,6 +47,8 @@ type BoxInfo struct {
 	Unsaved bool `json:"unsaved,omitempty"`
 	// SaveError is why the last save failed; the one before it is kept.
 	SaveError string `json:"save_error,omitempty"`
+	// Health is what the health check of a running box has found out.
+	Health Health `json:"health"`
 
 	// Ports that are published now, with those that the host chose.
 	Ports []Port `json:"ports,omitempty"`

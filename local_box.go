@@ -115,7 +115,7 @@ func (b *localBox) Info(ctx context.Context) (BoxInfo, error) {
 		ImageDigest: row.Image, Engine: run.Engine, PID: run.PID, OOM: run.OOM,
 		Mounts:  mounted(b.options.Volumes, run.Volumes),
 		Created: b.created, Started: run.Started, Finished: run.Finished,
-		Saved: run.Saved, Unsaved: run.Unsaved, SaveError: run.SaveError,
+		Saved: run.Saved, Unsaved: run.Unsaved, SaveError: run.SaveError, Health: publicHealth(run),
 		DiskBytes: diskBytes(shim.DiskDir(b.dir())), Refusals: lastRefusals(b.dir()),
 	}
 	if run.Active() {

@@ -99,6 +99,9 @@ type BoxOptions struct {
 	// not saved.
 	SaveInterval time.Duration `json:"save_interval,omitempty"`
 
+	// HealthCheck says how the box is asked whether it is well. Nil: it is not.
+	HealthCheck *HealthCheck `json:"health_check,omitempty"`
+
 	// Volumes are directories and files of the host in the box, at most 64.
 	Volumes []Volume `json:"volumes,omitempty"`
 
@@ -177,6 +180,10 @@ func (o BoxOptions) withDefaults() (BoxOptions, error) {
 	if o.SaveInterval == 0 {
 		o.SaveInterval = defaultSaveInterval
 	}
+	if o.HealthCheck != nil {
+		c := o.HealthCheck.withDefaults()
+		o.HealthCheck = &c
+	}
 	var err error
 	if o.Secrets, err = withPlaceholders(o.Secrets); err != nil {
 		return o, err
@@ -226,6 +233,9 @@ func (o *BoxOptions) check() error {
 		return err
 	}
 	if err := o.checkNetwork(); err != nil {
+		return err
+	}
+	if err := o.HealthCheck.check(); err != nil {
 		return err
 	}
 	return o.Security.check()

@@ -48,9 +48,7 @@ func createRequest(o BoxOptions) rest.CreateBox {
 		WorkingDir: o.WorkingDir, Env: rest.Env(mergeEnv(o.Env)), Entrypoint: o.Entrypoint, Cmd: o.Cmd, User: o.User, TTY: o.TTY,
 		Detach: o.Detach, Network: networkRequest(o.Network), Hostname: o.Hostname, Labels: o.Labels,
 		AutoRemove: o.AutoRemove, Security: securityRequest(o.Security), SaveInterval: o.SaveInterval.Seconds(),
-	}
-	if c := rest.Capabilities(o.Capabilities); len(c.Add)+len(c.Drop) > 0 {
-		req.Advanced = &rest.Advanced{Capabilities: &c}
+		Advanced: advancedRequest(o),
 	}
 	for _, v := range o.Volumes {
 		req.Volumes = append(req.Volumes, rest.Mount{ManagedVolume: v.Name, HostPath: v.Host, GuestPath: v.Guest, ReadOnly: v.ReadOnly})
@@ -62,6 +60,30 @@ func createRequest(o BoxOptions) rest.CreateBox {
 		req.Ports = append(req.Ports, rest.Port{GuestPort: p.BoxPort, HostPort: p.HostPort, HostIP: p.HostIP, Protocol: p.Proto})
 	}
 	return req
+}
+
+func advancedRequest(o BoxOptions) *rest.Advanced {
+	a := &rest.Advanced{HealthCheck: healthRequest(o.HealthCheck)}
+	if c := rest.Capabilities(o.Capabilities); len(c.Add)+len(c.Drop) > 0 {
+		a.Capabilities = &c
+	}
+	if *a == (rest.Advanced{}) {
+		return nil
+	}
+	return a
+}
+
+func healthRequest(c *HealthCheck) *rest.HealthCheck {
+	if c == nil {
+		return nil
+	}
+	seconds := func(d time.Duration) *float64 {
+		s := max(0, d).Seconds()
+		return &s
+	}
+	return &rest.HealthCheck{
+		Interval: seconds(c.Interval), Timeout: seconds(c.Timeout), StartPeriod: seconds(c.StartPeriod), Retries: &c.Retries,
+	}
 }
 
 func securityRequest(s SecurityOptions) *rest.Security {

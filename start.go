@@ -137,6 +137,7 @@ func (b *localBox) spec(img *image.Image) shim.Spec {
 		AutoRemove: o.AutoRemove,
 
 		SaveInterval: cmp.Or(o.SaveInterval, defaultSaveInterval), // boxes of older versions have none
+		Health:       (*shim.HealthCheck)(o.HealthCheck),
 		Machine: engine.Spec{
 			ID:       b.id,
 			Hostname: hostname,

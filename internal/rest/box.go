@@ -49,7 +49,19 @@ type Mount struct {
 // Advanced is what BoxLite's clients send besides.
 type Advanced struct {
 	Capabilities *Capabilities `json:"capabilities,omitempty"`
-	Security     *Security     `json:"security,omitempty"`
+
+	// Beyond BoxLite's servers; its options have both.
+	Security    *Security    `json:"security,omitempty"`
+	HealthCheck *HealthCheck `json:"health_check,omitempty"`
+}
+
+// HealthCheck is when to ask a box whether it is well, in seconds. What is left
+// out has its default.
+type HealthCheck struct {
+	Interval    *float64 `json:"interval,omitempty"`
+	Timeout     *float64 `json:"timeout,omitempty"`
+	StartPeriod *float64 `json:"start_period,omitempty"`
+	Retries     *int     `json:"retries,omitempty"`
 }
 
 // Capabilities are those of Linux.
@@ -99,8 +111,17 @@ type Box struct {
 	DiskBytes   int64  `json:"disk_bytes"`
 	Detach      bool   `json:"detach"`
 	AutoRemove  bool   `json:"auto_remove"`
+	// Health is that of BoxLite's own API, whose servers do not tell.
+	Health HealthStatus `json:"health_status"`
 	// Details is the BoxInfo of the Go API, where it was asked for.
 	Details json.RawMessage `json:"details,omitempty"`
+}
+
+// HealthStatus is what a health check has found out.
+type HealthStatus struct {
+	State     string     `json:"state"`
+	Failures  int        `json:"failures"`
+	LastCheck *time.Time `json:"last_check,omitempty"`
 }
 
 // Boxes is a page of them.

@@ -39,9 +39,13 @@ func (s *Server) options(ctx context.Context, req *rest.CreateBox) (boxlite.BoxO
 		return o, err
 	}
 	security := req.Security
+	var err error
 	if a := req.Advanced; a != nil {
 		if c := a.Capabilities; c != nil {
 			o.Capabilities = boxlite.Capabilities(*c)
+		}
+		if o.HealthCheck, err = healthCheck(a.HealthCheck); err != nil {
+			return o, err
 		}
 		if a.Security != nil && security != nil {
 			return o, httpapi.InvalidArgument.Errorf("security and advanced.security: give one")
@@ -50,7 +54,6 @@ func (s *Server) options(ctx context.Context, req *rest.CreateBox) (boxlite.BoxO
 			security = a.Security
 		}
 	}
-	var err error
 	if o.Security, err = s.security(ctx, security); err != nil {
 		return o, err
 	}

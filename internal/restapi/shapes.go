@@ -18,6 +18,7 @@ func boxOf(i boxlite.BoxInfo) rest.Box {
 		AutoStop: terms.stop, AutoDelete: terms.remove, AutoResume: terms.resume, ExitCode: i.ExitCode, Network: networkOf(i),
 		Reason: i.Reason, OOMKilled: i.OOM, Engine: i.Engine, Isolation: i.Isolation, ImageDigest: i.ImageDigest,
 		DiskSizeGB: o.DiskSizeGB, DiskBytes: i.DiskBytes, Detach: o.Detach, AutoRemove: o.AutoRemove,
+		Health: rest.HealthStatus{State: string(i.Health.State), Failures: i.Health.Failures, LastCheck: when(i.Health.LastCheck)},
 	}
 	if o.Image == "" {
 		b.Image = o.Rootfs
