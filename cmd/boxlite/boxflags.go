@@ -36,6 +36,7 @@ type boxFlags struct {
 	volumes    []string
 	capAdd     []string
 	capDrop    []string
+	health     healthFlags
 	network    networkFlags
 	security   securityFlags
 	process    processFlags
@@ -55,6 +56,7 @@ func (f *boxFlags) register(cmd *cobra.Command) {
 	fs.Var(interval(&f.save), "save-interval", "time between saves of what a running box has written, or off (default 10s)")
 	fs.StringVar(&f.pull, "pull", "missing", "`WHEN` to pull the image: always, missing or never")
 	_ = cmd.RegisterFlagCompletionFunc("pull", cobra.FixedCompletions([]string{"always", "missing", "never"}, cobra.ShellCompDirectiveNoFileComp))
+	f.health.register(cmd)
 	f.network.register(cmd)
 	f.security.register(cmd)
 	fs.BoolVar(&f.security.reduced, "reduced-isolation", false, "allow a weaker boundary on a host without user namespaces")
@@ -69,7 +71,7 @@ func (f *boxFlags) register(cmd *cobra.Command) {
 func (f *boxFlags) options(cmd *cobra.Command, args []string, away bool) (boxlite.BoxOptions, error) {
 	o := boxlite.BoxOptions{
 		Name: f.name, Rootfs: f.rootfs, Hostname: f.hostname, CPUs: f.cpus, MemoryMiB: f.memory,
-		DiskSizeGB: f.disk, SaveInterval: f.save, WorkingDir: f.process.dir, User: f.process.user, TTY: f.process.tty,
+		DiskSizeGB: f.disk, SaveInterval: f.save, HealthCheck: f.health.options(cmd), WorkingDir: f.process.dir, User: f.process.user, TTY: f.process.tty,
 	}
 	var err error
 	switch {

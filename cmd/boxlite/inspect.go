@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -31,7 +32,7 @@ type inspectView struct {
 	SavedAt    *time.Time      // all that was written before is saved
 	Unsaved    bool            // something has run since
 	SaveError  string          // why the last save failed
-	Executions []executionView // of a running box
+	Executions []executionView // of a running box that answers
 }
 
 type stateView struct {
@@ -43,6 +44,7 @@ type stateView struct {
 	Error      string // why it failed
 	StartedAt  *time.Time
 	FinishedAt *time.Time
+	Health     healthView
 }
 
 type configView struct {
@@ -53,6 +55,8 @@ type configView struct {
 	Cmd        []string
 	WorkingDir string
 	Tty        bool
+
+	Healthcheck *healthcheckView // nil: it is not asked
 }
 
 type resourcesView struct {
@@ -166,16 +170,28 @@ func (a *app) inspect(cmd *cobra.Command, rt *boxlite.Runtime, format string, ke
 		}
 		v := viewOf(info)
 		if info.State == boxlite.StateRunning {
-			// A box that ends at this moment has none.
-			list, _ := box.Executions(cmd.Context())
-			for _, x := range list {
-				v.Executions = append(v.Executions, executionView{x.ID, x.Args, x.PID, x.TTY, x.Started, x.ExitCode})
-			}
+			v.Executions = executionsOf(cmd.Context(), box)
 		}
 		views = append(views, v)
 		return nil
 	})
 	return errors.Join(printList(a.stdout, format, views, inspectRow), failed)
+}
+
+// executionsWait is how long inspect waits for the agent of a box, which answers
+// in milliseconds if it is well: what is known besides is shown in any case.
+const executionsWait = 2 * time.Second
+
+// executionsOf has none of a box that does not tell in time, or ends now.
+func executionsOf(ctx context.Context, box *boxlite.Box) []executionView {
+	ctx, cancel := context.WithTimeout(ctx, executionsWait)
+	defer cancel()
+	list, _ := box.Executions(ctx)
+	views := []executionView{}
+	for _, x := range list {
+		views = append(views, executionView{x.ID, x.Args, x.PID, x.TTY, x.Started, x.ExitCode})
+	}
+	return views
 }
 
 func viewOf(i boxlite.BoxInfo) inspectView {
@@ -185,11 +201,12 @@ func viewOf(i boxlite.BoxInfo) inspectView {
 		State: stateView{
 			Status: string(i.State), Running: i.State == boxlite.StateRunning, Pid: i.PID, ExitCode: i.ExitCode,
 			OOMKilled: i.OOM, Error: i.Reason, StartedAt: optional(i.Started), FinishedAt: optional(i.Finished),
+			Health: healthOf(i.Health),
 		},
 		Engine: i.Engine, Isolation: i.Isolation,
 		Config: configView{
 			Hostname: o.Hostname, User: o.User, Env: o.Env, Entrypoint: o.Entrypoint, Cmd: o.Cmd,
-			WorkingDir: o.WorkingDir, Tty: o.TTY,
+			WorkingDir: o.WorkingDir, Tty: o.TTY, Healthcheck: healthcheckOf(o.HealthCheck),
 		},
 		Resources: resourcesView{CPUs: o.CPUs, MemoryMiB: o.MemoryMiB, DiskSizeGB: o.DiskSizeGB},
 		Security: securityView{
@@ -255,6 +272,9 @@ func inspectRow(t *table, v inspectView) {
 	t.row("status", v.State.Status)
 	if v.State.Error != "" {
 		t.row("reason", v.State.Error)
+	}
+	if v.Config.Healthcheck != nil {
+		t.row("health", v.State.Health.String())
 	}
 	t.row("engine", orDash(v.Engine))
 	t.row("isolation", orDash(v.Isolation))

@@ -16,6 +16,7 @@ type listView struct {
 	Image     string     `json:"image"`
 	Command   string     `json:"command"`
 	Status    string     `json:"status"`
+	Health    string     `json:"health"`
 	Reason    string     `json:"reason,omitempty"`
 	ExitCode  *int       `json:"exit_code,omitempty"`
 	PID       int        `json:"pid,omitempty"`
@@ -75,7 +76,7 @@ func viewOfListed(i boxlite.BoxInfo) listView {
 	o := i.Options
 	return listView{
 		ID: i.ID, Name: i.Name, Image: imageName(o), Command: strings.Join(append(append([]string{}, o.Entrypoint...), o.Cmd...), " "),
-		Status: string(i.State), Reason: i.Reason, ExitCode: i.ExitCode, PID: i.PID,
+		Status: string(i.State), Health: string(i.Health.State), Reason: i.Reason, ExitCode: i.ExitCode, PID: i.PID,
 		CPUs: o.CPUs, MemoryMiB: o.MemoryMiB, Engine: i.Engine, Isolation: i.Isolation,
 		CreatedAt: i.Created, StartedAt: optional(i.Started), StoppedAt: optional(i.Finished),
 	}
@@ -116,10 +117,11 @@ func (v listView) status() string {
 	}
 	switch boxlite.State(v.Status) {
 	case boxlite.StateRunning:
+		up := "Up"
 		if v.StartedAt != nil {
-			return "Up " + humanDuration(time.Since(*v.StartedAt))
+			up += " " + humanDuration(time.Since(*v.StartedAt))
 		}
-		return "Up"
+		return up + healthNote(boxlite.HealthState(v.Health))
 	case boxlite.StateStopped:
 		if v.ExitCode != nil {
 			return fmt.Sprintf("Exited (%d)%s", *v.ExitCode, since(v.StoppedAt))

@@ -106,6 +106,21 @@ func seconds(to *time.Duration) *value {
 	}}
 }
 
+// span is a flag that takes a time within bounds.
+func span(to *time.Duration, lo, hi time.Duration) *value {
+	return &value{kind: "DURATION", set: func(s string) error {
+		d, err := parseSeconds(s)
+		if err != nil {
+			return err
+		}
+		if d < lo || d > hi {
+			return fmt.Errorf("give %v to %v", lo, hi)
+		}
+		*to = d
+		return nil
+	}}
+}
+
 // interval is a flag that takes a time span or "off", which is a negative one.
 func interval(to *time.Duration) *value {
 	return &value{kind: "DURATION", set: func(s string) (err error) {
