@@ -16,8 +16,15 @@ import (
 // running has a caller start a box, and returns it as another process sees it.
 func running(t *testing.T, detach bool) (*caller, *boxlite.Box) {
 	t.Helper()
+	return runningAs(t, order{Detach: detach})
+}
+
+// runningAs is running, with the other options of the box in o.
+func runningAs(t *testing.T, o order) (*caller, *boxlite.Box) {
+	t.Helper()
 	rt, home := boxtest.New(t, boxtest.Alpine)
-	c := startCaller(t, order{Home: home, Op: "start", Detach: detach})
+	o.Home, o.Op = home, "start"
+	c := startCaller(t, o)
 	if err := c.expect("done"); err != nil {
 		t.Fatal(err)
 	}

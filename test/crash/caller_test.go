@@ -29,6 +29,7 @@ type order struct {
 	Op     string // key of operations
 	Detach bool
 	Mirror string // host of a registry
+	Health *boxlite.HealthCheck
 }
 
 // operation is prepared first and then done, with kills all along.
@@ -68,7 +69,7 @@ var operations = map[string]operation{
 }
 
 func create(ctx context.Context, rt *boxlite.Runtime, o order) error {
-	_, err := rt.Create(ctx, boxlite.BoxOptions{Name: boxName, Image: boxtest.Alpine, Detach: o.Detach})
+	_, err := rt.Create(ctx, boxlite.BoxOptions{Name: boxName, Image: boxtest.Alpine, Detach: o.Detach, HealthCheck: o.Health})
 	return err
 }
 
