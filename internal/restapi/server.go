@@ -210,7 +210,7 @@ func (s *Server) tick() {
 // routes is every operation there is. api/openapi.yaml describes the same, and
 // a test compares them.
 func (s *Server) routes() []httpapi.Route {
-	return []httpapi.Route{
+	return append(s.absent(), []httpapi.Route{
 		{Pattern: "GET /healthz", Open: true, Handle: s.healthz},
 		{Pattern: "GET /readyz", Open: true, Handle: s.readyz},
 		{Pattern: "GET /metrics", Scope: "runtime:read", Handle: s.prometheus},
@@ -267,5 +267,5 @@ func (s *Server) routes() []httpapi.Route {
 		{Pattern: "GET /v1/images", Scope: "image:read", Handle: s.listImages},
 		{Pattern: "GET /v1/images/{ref...}", Scope: "image:read", Handle: s.getImage}, // HEAD too
 		{Pattern: "DELETE /v1/images/{ref...}", Scope: "image:write", Handle: s.removeImage},
-	}
+	}...)
 }

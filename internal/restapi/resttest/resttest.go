@@ -26,7 +26,7 @@ type Judge struct {
 	paths map[string]string // of the document, by pattern of mux
 
 	mu     sync.Mutex
-	seen   map[string]bool // operations that have succeeded
+	seen   map[string]bool // operations that have done what they can
 	faults map[string]bool
 }
 
@@ -97,10 +97,12 @@ func (j *Judge) Check(x Exchange) {
 		op = item.Get // without its body
 	}
 	name := x.Method + " " + path
-	if x.Status < http.StatusBadRequest {
+	if x.Status < http.StatusBadRequest || op.Responses.Status(x.Status) != nil && !succeeds(op) {
 		j.mu.Lock()
 		j.seen[name] = true
 		j.mu.Unlock()
+	}
+	if x.Status < http.StatusBadRequest {
 		j.query(name, x, append(slices.Clone(item.Parameters), op.Parameters...))
 		j.request(name, x, op)
 	}
@@ -113,6 +115,17 @@ func (j *Judge) Check(x Exchange) {
 		return
 	}
 	j.body(fmt.Sprintf("%s: answer %d", name, x.Status), x, answer.Value.Content)
+}
+
+// succeeds tells whether an operation can. One that is always refused is
+// described by the error alone.
+func succeeds(op *openapi3.Operation) bool {
+	for status := range op.Responses.Map() {
+		if status < "4" {
+			return true
+		}
+	}
+	return false
 }
 
 // errorType is what errors are everywhere.
@@ -198,7 +211,8 @@ func (j *Judge) Faults() []string {
 	return out
 }
 
-// Unseen returns the operations that have never succeeded.
+// Unseen returns the operations that have never succeeded, or been refused if
+// that is all they do.
 func (j *Judge) Unseen() (out []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -2,6 +2,8 @@
 import { mkdirSync, readFileSync, writeFileSync, readdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import assert from 'node:assert/strict';
 
 const { BoxliteRestOptions, ApiKeyCredential, JsBoxlite, SimpleBox } = await import(process.env.BOXLITE_CLIENT);
@@ -330,6 +332,32 @@ test('what the server does not have', async () => {
   await rejects(main.snapshot.create('s'), /^unsupported: .*snapshots/);
   await rejects(main.cloneBox(), /^unsupported: .*clone/);
   await rejects(main.export(join(work, 'x.boxlite')), /^unsupported: .*export/);
+});
+// The client asks only servers that say they have it, so something says it for ours.
+test('what the server does not have, asked for all the same', async () => {
+  const proxy = createServer(async (req, res) => {
+    const body = Buffer.concat(await req.toArray());
+    const { authorization, 'content-type': type = 'application/json' } = req.headers;
+    const answer = await fetch(url + req.url, {
+      method: req.method, headers: { authorization, 'content-type': type }, body: body.length ? body : undefined,
+    });
+    const text = (await answer.text()).replace(/"(\w+_enabled)":false/g, '"$1":true');
+    res.writeHead(answer.status, { 'Content-Type': 'application/json' }).end(text);
+  }).listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  const rt = connect(`http://127.0.0.1:${proxy.address().port}`);
+  const box = await rt.get('main');
+  writeFileSync(join(work, 'x.boxlite'), 'archive');
+  const snapshots = /^unsupported: there are no snapshots of boxes here; a stopped box keeps its files/;
+  await rejects(box.snapshot.create('s'), snapshots);
+  await rejects(box.snapshot.list(), snapshots);
+  await rejects(box.snapshot.get('s'), snapshots);
+  await rejects(box.snapshot.remove('s'), snapshots);
+  await rejects(box.snapshot.restore('s'), snapshots);
+  await rejects(box.cloneBox(), /^unsupported: boxes are not cloned here; create another/);
+  await rejects(box.export(join(work, 'y.boxlite')), /^unsupported: boxes are not exported here; copy files out/);
+  await rejects(rt.importBox(join(work, 'x.boxlite'), 'y'), /^unsupported: boxes are not imported here; load an image/);
+  proxy.close();
 });
 test('capabilities', async () => {
   const box = await rt.create({ image, advanced: { capabilities: { add: ['chown'], drop: ['ALL'] } } }, 'caps');
