@@ -313,8 +313,8 @@ func (s *Server) ready(ctx context.Context, b *boxlite.Box) error {
 // BoxLite's specification has.
 const stopTimeout = 30 * time.Second
 
-// Bounds of what a client may ask for. Less than the least is taken for that: to
-// end what runs, and to save, takes a moment.
+// Bounds of what a client may ask for. Less than the least is none: what runs is
+// killed, and saving takes the time that it takes.
 const (
 	leastStop = time.Second
 	maxStop   = time.Hour
@@ -356,7 +356,11 @@ func (s *Server) stopBox(w http.ResponseWriter, r *http.Request) error {
 // commands, the other half is for saving its files.
 func (s *Server) stop(ctx context.Context, b *boxlite.Box, timeout time.Duration) error {
 	s.sessions.release(b.ID())
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*max(timeout, leastStop))
+	if timeout < leastStop {
+		timeout = stopTimeout
+		killAll(ctx, b)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*timeout)
 	defer cancel()
 	err := b.Stop(ctx)
 	if err == nil {
@@ -364,6 +368,16 @@ func (s *Server) stop(ctx context.Context, b *boxlite.Box, timeout time.Duration
 		s.metrics.stopped()
 	}
 	return err
+}
+
+// killAll ends all that runs in a box. What it cannot end, the stop after it does.
+func killAll(ctx context.Context, b *boxlite.Box) {
+	list, _ := b.Executions(ctx)
+	for _, x := range list {
+		if x.ExitCode == nil {
+			_ = b.Attach(ctx, x.ID).Kill()
+		}
+	}
 }
 
 func (s *Server) syncBox(w http.ResponseWriter, r *http.Request) error {
