@@ -221,6 +221,32 @@ box.remove(force=True)
     world.nothing()
 
 
+def test_the_health_of_a_detached_box_is_asked_when_its_maker_was_killed(world: World) -> None:
+    process = world.start("""
+import boxlite, signal
+often = boxlite.AdvancedBoxOptions(health_check=boxlite.HealthCheckOptions(interval=1))
+options = boxlite.BoxOptions(image="alpine:latest", detach=True, auto_remove=False, advanced=often)
+box = boxlite.SyncBoxlite.default().create(options, name="asked")
+box.start()
+assert not box.info().health_status.state.is_none()
+print("go", flush=True)
+signal.pause()
+""")
+    with process:
+        process.kill()
+    code = """
+import time, boxlite
+box = boxlite.SyncBoxlite.default().get("asked")
+before, end = box.info().health_status.last_check, time.monotonic() + 30
+while (health := box.info().health_status).last_check == before and time.monotonic() < end:
+    time.sleep(0.1)
+print(health.state.value, health.last_check != before)
+box.remove(force=True)
+"""
+    assert host.run_cleanly(sys.executable, code, world.environment) == "healthy True\n"
+    world.nothing()
+
+
 KILL_SERVER = """
 def kill_server():
     "Kill the private server as the kernel would, were memory short."

@@ -51,31 +51,32 @@ class BoxStateInfo:
 
 @dataclass(frozen=True)
 class HealthState:
-    """Whether a box is well: "none" when nobody asks, "starting", "healthy" or
-    "unhealthy"."""
+    """Whether a box is well: "starting", "healthy" or "unhealthy"; "none" when
+    nobody asks, or the box does not run."""
 
     value: str = "none"
 
     def is_healthy(self) -> bool:
-        """Whether the last question was answered."""
+        """Whether it has answered, and has not failed too often since."""
         return self.value == "healthy"
 
     def is_unhealthy(self) -> bool:
-        """Whether so many questions in a row were not answered as were allowed."""
+        """Whether the last checks failed, ``retries`` of them or more."""
         return self.value == "unhealthy"
 
     def is_starting(self) -> bool:
-        """Whether the box is too young to say."""
+        """Whether it has not answered yet, nor failed too often."""
         return self.value == "starting"
 
     def is_none(self) -> bool:
-        """Whether nobody asks."""
+        """Whether nobody asks, or the box does not run."""
         return self.value == "none"
 
 
 @dataclass(frozen=True)
 class HealthStatus:
-    """Health of a box. ``last_check`` is a time as in RFC 3339."""
+    """Health of a box. ``failures`` are those in a row, ``last_check`` is a time
+    as in RFC 3339."""
 
     state: HealthState = field(default_factory=HealthState)
     failures: int = 0
@@ -202,11 +203,22 @@ def box_info(v: object) -> BoxInfo:
         auto_stop=as_int(w.get("auto_stop")),
         auto_delete=as_int(w.get("auto_delete")),
         auto_resume=w.get("auto_resume") is not False,
+        health_status=_health(w.get("health_status")),
         exit_code=maybe_int(w.get("exit_code")),
         labels={k: as_str(x) for k, x in as_dict(w.get("labels")).items()},
         detach=bool(w.get("detach")),
         auto_remove=bool(w.get("auto_remove")),
         reason=as_str(w.get("reason")) or None,
+    )
+
+
+def _health(v: object) -> HealthStatus:
+    w = as_dict(v)
+    state = as_str(w.get("state"))
+    return HealthStatus(
+        state=HealthState(state if state in ("starting", "healthy", "unhealthy") else "none"),
+        failures=as_int(w.get("failures")),
+        last_check=as_str(w.get("last_check")) or None,
     )
 
 

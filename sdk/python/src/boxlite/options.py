@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
-from .errors import InvalidArgumentError, UnsupportedError, fail
+from .errors import InvalidArgumentError, fail
 from .network import NetworkSpec, Secret
 from .security import AdvancedBoxOptions, SecurityOptions
 
@@ -56,7 +56,8 @@ class BoxOptions:
     ``start()`` on, on a terminal with ``tty``, and the box stops when that
     ends.
 
-    ``security`` bounds what runs in the box; it may also be in ``advanced``.
+    ``security`` bounds what runs in the box; it may also be in ``advanced``,
+    beside what few boxes need: see :class:`AdvancedBoxOptions`.
 
     Raises InvalidArgumentError for what makes no sense, here or when the box is
     created.
@@ -182,10 +183,13 @@ class BoxOptions:
             if security is not None and self.advanced.security is not None:
                 raise fail(InvalidArgumentError, "security and advanced.security: give one")
             security = security or self.advanced.security
+            advanced: dict[str, object] = {}
             if self.advanced.health_check is not None:
-                raise fail(UnsupportedError, "advanced.health_check: boxes are not asked whether they are well yet")
+                advanced["health_check"] = self.advanced.health_check._wire()
             if self.advanced.capabilities is not None:
-                wire["advanced"] = {"capabilities": self.advanced.capabilities._wire()}
+                advanced["capabilities"] = self.advanced.capabilities._wire()
+            if advanced:
+                wire["advanced"] = advanced
         if security is not None and (limits := security._wire()):
             wire["security"] = limits
 

@@ -76,14 +76,34 @@ class SecurityOptions:
 
 @dataclass
 class HealthCheckOptions:
-    """How often a box is asked whether it is well. All times are seconds."""
+    """How a running box is asked whether it is well: whether what runs its
+    commands answers. All times are whole seconds, at most 86400.
+
+    What comes of it is in :attr:`BoxInfo.health_status`, and nothing else: the
+    box is neither restarted nor stopped. A box that is silent for about a minute
+    fails, with these options or without; to see it unhealthy before that,
+    ``retries`` intervals and timeouts must be shorter.
+    """
 
     interval: int = 30
+    """Time from the start to the first check, and from each to the next; at
+    least 1."""
     timeout: int = 10
+    """Time that an answer may take, at least 1."""
     retries: int = 3
-    """Failures in a row that make a box unhealthy."""
+    """Failures in a row that make a box unhealthy, 1 to 100."""
     start_period: int = 60
-    """Time after the start in which failures do not count."""
+    """Time after the start in which failures do not count, until a check has
+    succeeded; 0 for none."""
+
+    def _wire(self) -> dict[str, object]:
+        wire: dict[str, object] = {}
+        for name in ("interval", "timeout", "retries", "start_period"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise fail(InvalidArgumentError, f"advanced.health_check.{name} {value!r}: give a whole number")
+            wire[name] = value
+        return wire
 
 
 @dataclass

@@ -134,6 +134,24 @@ def test_security_may_be_given_in_two_places():
             wire(security=boxlite.SecurityOptions(max_memory=bad))
 
 
+def test_health_check():
+    def advanced(*args, **more) -> dict:
+        health = boxlite.HealthCheckOptions(*args)
+        return wire(advanced=boxlite.AdvancedBoxOptions(health_check=health, **more))["advanced"]
+
+    assert advanced() == {"health_check": {"interval": 30, "timeout": 10, "retries": 3, "start_period": 60}}
+    both = advanced(5, 1, 2, 0, capabilities=boxlite.ContainerCapabilities(drop=["ALL"]))
+    assert both["health_check"] == {"interval": 5, "timeout": 1, "retries": 2, "start_period": 0}
+    assert both["capabilities"] == {"add": [], "drop": ["ALL"]}
+    assert "advanced" not in wire(advanced=boxlite.AdvancedBoxOptions())
+    for place, name in enumerate(("interval", "timeout", "retries", "start_period")):
+        for bad in (True, "5", 1.5, None):
+            given = [5, 5, 5, 5]
+            given[place] = bad
+            with pytest.raises(boxlite.InvalidArgumentError, match=rf"^invalid argument: advanced\.health_check\.{name} "):
+                advanced(*given)
+
+
 def test_lifetimes():
     assert "auto_remove" not in wire(auto_delete=0)
     assert wire(auto_delete=5)["auto_remove"] is True
