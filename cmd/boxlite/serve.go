@@ -151,15 +151,8 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	keys := &httpapi.Keys{}
-	cert := f.certificate()
-	load := func() error {
-		err := keys.Load(or(f.apiKey, "BOXLITE_SERVE_API_KEY"), f.keyFile)
-		if cert != nil {
-			err = errors.Join(err, cert.Load(f.cert, f.priv))
-		}
-		return err
-	}
+	keys, cert := &httpapi.Keys{}, f.certificate()
+	load := f.loader(keys, cert)
 	if err := load(); err != nil {
 		return err
 	}
@@ -174,12 +167,42 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg, err := a.runtimeConfig()
+	rt, tracing, closeRuntime, err := a.openTraced(ctx, f, log)
 	if err != nil {
 		return errors.Join(err, closeAll(ls))
 	}
-	cfg.Logger = log
-	tracing, closeTracing, err := openTracing(ctx, log)
+	defer func() { err = errors.Join(err, closeRuntime()) }()
+	c := f.config(rt, keys, log)
+	c.Reaping, c.Tracing = reaping, tracing
+	srv := restapi.New(c)
+	defer srv.Close()
+	defer a.signals.divert(serverSignals(cancel, load, log, f.untilEOF))()
+	if f.untilEOF {
+		a.followOwner(cancel, log)
+	}
+	a.announce(ls, f)
+	return httpapi.Serve(ctx, srv, ls, f.shutdown, log, srv.Drain)
+}
+
+// loader reads keys and certificate, now and at SIGHUP.
+func (f *serveFlags) loader(keys *httpapi.Keys, cert *httpapi.Certificate) func() error {
+	return func() error {
+		err := keys.Load(or(f.apiKey, "BOXLITE_SERVE_API_KEY"), f.keyFile)
+		if cert != nil {
+			err = errors.Join(err, cert.Load(f.cert, f.priv))
+		}
+		return err
+	}
+}
+
+// openTraced opens the runtime of the server. Its steps are traced if the
+// environment says where to. done closes both.
+func (a *app) openTraced(ctx context.Context, f *serveFlags, log *slog.Logger) (rt *boxlite.Runtime, t restapi.Tracing, done func() error, err error) {
+	cfg, err := a.runtimeConfig()
+	if err != nil {
+		return nil, t, nil, err
+	}
+	t, closeTracing, err := openTracing(ctx, log)
 	if err != nil && f.untilEOF {
 		// The variables are those of the program that owns the server, and
 		// about its own traces: they must not keep it from its boxes.
@@ -187,28 +210,19 @@ func (a *app) serve(cmd *cobra.Command, f *serveFlags) (err error) {
 		err = nil
 	}
 	if err != nil {
-		return errors.Join(err, closeAll(ls))
+		return nil, t, nil, err
 	}
-	defer closeTracing()
-	cfg.Trace = tracing.Step
-	rt, err := boxlite.Open(ctx, cfg)
+	cfg.Logger, cfg.Trace = log, t.Step
+	rt, err = boxlite.Open(ctx, cfg)
 	if err != nil {
-		return errors.Join(err, closeAll(ls))
+		closeTracing()
+		return nil, t, nil, err
 	}
-	defer func() { err = errors.Join(err, rt.Close()) }()
-	c := f.config(rt, keys, log)
-	c.Reaping, c.Tracing = reaping, tracing
-	srv := restapi.New(c)
-	defer srv.Close()
-	defer a.signals.divert(serverSignals(cancel, load, log, f.untilEOF))()
-	if f.untilEOF {
-		// The owner may be gone by now, and nobody read what was said: that is
-		// no reason to end out of order, as the runtime of Go would.
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-		go a.endAtEOF(cancel, log) // ends with standard input, or with the process
-	}
-	a.announce(ls, f)
-	return httpapi.Serve(ctx, srv, ls, f.shutdown, log, srv.Drain)
+	return rt, t, func() error {
+		err := rt.Close()
+		closeTracing() // the last spans are of what Close does
+		return err
+	}, nil
 }
 
 // lastSpans is how long the server waits at its end for a collector to take
@@ -292,6 +306,14 @@ func serverSignals(end func(), load func() error, log *slog.Logger, owned bool) 
 			end()
 		}
 	}
+}
+
+// followOwner lets a server end with the program that started it.
+func (a *app) followOwner(end func(), log *slog.Logger) {
+	// The owner may be gone by now, and nobody read what was said: that is
+	// no reason to end out of order, as the runtime of Go would.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	go a.endAtEOF(end, log) // ends with standard input, or with the process
 }
 
 // endAtEOF ends the server when standard input does. What comes in is nobody's.
