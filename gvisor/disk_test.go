@@ -50,20 +50,16 @@ ls /dev/shm
 `
 
 func TestDiskSurvivesRestart(t *testing.T) {
-	testenv.NeedGVisor(t)
-	s := spec(t)
-	m := start(t, s)
+	m, s := boot(t)
 	sh(t, m, change)
 	want := strings.TrimSuffix(sh(t, m, show), "file\n") // /dev/shm is not kept
-	save(t, m)
-	stop(t, m)
+	saveAndStop(t, m)
 	for range 2 { // what was restored is saved as well as what was made
 		m = start(t, s)
 		if got := sh(t, m, show); got != want {
 			t.Fatalf("after restart: got\n%s\nwant\n%s", got, want)
 		}
-		save(t, m)
-		stop(t, m)
+		saveAndStop(t, m)
 	}
 	m = start(t, s)
 	if got, want := sh(t, m, "echo linked >> /root/hard; cat /root/file"), "text\nlinked\n"; got != want {
@@ -72,9 +68,7 @@ func TestDiskSurvivesRestart(t *testing.T) {
 }
 
 func TestUnsavedChangesAreLost(t *testing.T) {
-	testenv.NeedGVisor(t)
-	s := spec(t)
-	m := start(t, s)
+	m, s := boot(t)
 	sh(t, m, "echo 1 > /root/saved")
 	save(t, m)
 	sh(t, m, "echo 2 > /root/lost")
@@ -87,9 +81,7 @@ func TestUnsavedChangesAreLost(t *testing.T) {
 
 // TestSaveOfTheSameIsNone also shows what counts as a change.
 func TestSaveOfTheSameIsNone(t *testing.T) {
-	testenv.NeedGVisor(t)
-	s := spec(t)
-	m := start(t, s)
+	m, s := boot(t)
 	sh(t, m, "cd /root; for i in $(seq 200); do echo $i >f$i; done; mkdir d; mkfifo p; echo x >$(printf %0200d 1)")
 	saveIt(t, m)
 	saved := disk(t, s.Disk)
@@ -266,8 +258,7 @@ func TestManyFiles(t *testing.T) {
 		t.Errorf("save of 50000 files in a box of 64 MiB: got %v, want too many files", err)
 	}
 	sh(t, m, "rm -r /root/e")
-	save(t, m)
-	stop(t, m)
+	saveAndStop(t, m)
 	if got, want := sh(t, start(t, s), "ls /root; ls /root/a /root/b /root/c /root/d | wc -l"), "a\nb\nc\nd\n40007\n"; got != want {
 		t.Errorf("after all that: got %q, want %q", got, want)
 	}
@@ -287,6 +278,13 @@ func saveIt(tb testing.TB, m engine.Machine) engine.Saved {
 		tb.Fatal(err)
 	}
 	return s
+}
+
+// saveAndStop is what the end of a box is.
+func saveAndStop(tb testing.TB, m engine.Machine) {
+	tb.Helper()
+	save(tb, m)
+	stop(tb, m)
 }
 
 // stop stops m in good order.

@@ -16,12 +16,9 @@ import (
 )
 
 func TestDamagedDiskIsRefused(t *testing.T) {
-	testenv.NeedGVisor(t)
-	s := spec(t)
-	m := start(t, s)
+	m, s := boot(t)
 	sh(t, m, "dd if=/dev/urandom of=/root/f bs=1M count=3 2>/dev/null")
-	save(t, m)
-	stop(t, m)
+	saveAndStop(t, m)
 	var man struct{ Dir string }
 	b, err := os.ReadFile(filepath.Join(s.Disk, "layer.json"))
 	if err != nil {
@@ -66,9 +63,7 @@ func TestDamagedDiskIsRefused(t *testing.T) {
 
 // TestDamageUnderARunningBoxIsMended: the box has what its saved layer has lost.
 func TestDamageUnderARunningBoxIsMended(t *testing.T) {
-	testenv.NeedGVisor(t)
-	s := spec(t)
-	m := start(t, s)
+	m, s := boot(t)
 	sh(t, m, "dd if=/dev/urandom of=/root/f bs=1M count=4 2>/dev/null")
 	save(t, m)
 	path := filepath.Join(s.Disk, "segment-00000000")
@@ -106,8 +101,7 @@ func TestDeletedFilesAreNotKept(t *testing.T) {
 		sh(t, m, `head -c 10000000 /dev/urandom >/root/f
 			setsid sh -c 'exec 3</root/f; echo >/tmp/open; sleep 1000' >/dev/null 2>&1 &
 			while ! rm /tmp/open 2>/dev/null; do usleep 1000; done; rm /root/f`)
-		save(t, m)
-		stop(t, m)
+		saveAndStop(t, m)
 		m = start(t, s)
 		if got := sh(t, m, "md5sum /root/kept"); got != want {
 			t.Fatalf("after a restart: got %q, want %q", got, want)
@@ -148,8 +142,7 @@ func TestOldLayerLoads(t *testing.T) {
 		s := spec(t)
 		m := start(t, s)
 		sh(t, m, "cd /root; echo text > file; chmod 640 file; chown 3:4 file; ln file hard; ln -s file sym; rm /lower/deleted")
-		save(t, m)
-		stop(t, m)
+		saveAndStop(t, m)
 		if err := errors.Join(os.RemoveAll(newest), os.CopyFS(newest, os.DirFS(s.Disk))); err != nil {
 			t.Fatal(err)
 		}
@@ -169,8 +162,7 @@ func TestOldLayerLoads(t *testing.T) {
 			}
 			m := start(t, s)
 			look(m)
-			save(t, m)
-			stop(t, m)
+			saveAndStop(t, m)
 			look(start(t, s)) // saved again, in today's format
 		})
 	}

@@ -129,9 +129,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 }
 
 func TestStopLeavesNothing(t *testing.T) {
-	testenv.NeedGVisor(t)
-	s := spec(t)
-	m := start(t, s)
+	m, s := boot(t)
 	sh(t, m, "setsid sleep 1000 >/dev/null 2>&1 &")
 	pid := sentry(t, m)
 	tree := append([]int{pid}, hostos.Descendants(pid)...)

@@ -9,6 +9,7 @@ import (
 	"github.com/boxlite-go/boxlite/gvisor"
 	"github.com/boxlite-go/boxlite/internal/engine"
 	"github.com/boxlite-go/boxlite/internal/guest"
+	"github.com/boxlite-go/boxlite/internal/testenv"
 )
 
 // testID is unique on this host, so that no two runs share a cgroup.
@@ -27,6 +28,14 @@ func spec(tb testing.TB) engine.Spec {
 		Memory:   256 << 20,
 		CPUs:     1,
 	}
+}
+
+// boot starts such a box, where boxes can be started.
+func boot(tb testing.TB) (engine.Machine, engine.Spec) {
+	tb.Helper()
+	testenv.NeedGVisor(tb)
+	s := spec(tb)
+	return start(tb, s), s
 }
 
 func newEngine(tb testing.TB) *gvisor.Engine {

@@ -49,9 +49,7 @@ func TestMemoryLimitHolds(t *testing.T) {
 }
 
 func TestStatsCount(t *testing.T) {
-	testenv.NeedGVisor(t)
-	s := spec(t)
-	m := start(t, s)
+	m, s := boot(t)
 	before, err := m.(engine.Statser).Stats(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -142,6 +142,28 @@ func Sh(tb testing.TB, b *boxlite.Box, script string) string {
 	return string(out)
 }
 
+// Mirror has a box with Python send back what it gets at a UDP port, each
+// datagram from its end to its beginning, until the test ends.
+func Mirror(tb testing.TB, b *boxlite.Box, port int) {
+	tb.Helper()
+	ctx := context.WithoutCancel(tb.Context()) // it ends before what is cleaned up
+	c := b.Command(ctx, "python", "-c", fmt.Sprintf(`
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", %d)); print("ready", flush=True)
+while True: d, a = s.recvfrom(65535); s.sendto(d[::-1], a)`, port))
+	out, err := c.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = c.Kill(); _ = c.Wait() })
+	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
+		tb.Fatal(err)
+	}
+}
+
 // Eventually waits for what other processes bring about.
 func Eventually(tb testing.TB, limit time.Duration, what string, ok func() bool) {
 	tb.Helper()

@@ -191,21 +191,7 @@ func TestPublishedPorts(t *testing.T) {
 			t.Errorf("port %s: got %q, want the server in the box", at(i), got)
 		}
 	}
-	echo := b.Command(t.Context(), "python", "-c", `
-import socket
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 9000)); print("ready", flush=True)
-while True: d, a = s.recvfrom(65535); s.sendto(d[::-1], a)`)
-	out, err := echo.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := echo.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = echo.Kill(); _ = echo.Wait() }()
-	if _, err := io.ReadFull(out, make([]byte, 6)); err != nil {
-		t.Fatal(err)
-	}
+	boxtest.Mirror(t, b, 9000)
 	c, err := net.Dial("udp", at(1))
 	if err != nil {
 		t.Fatal(err)

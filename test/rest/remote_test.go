@@ -142,21 +142,7 @@ func TestRemoteDatagrams(t *testing.T) {
 	}
 	t.Cleanup(func() { rt.Close() })
 	b := boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Python})
-	echo := b.Command(t.Context(), "python", "-c", `
-import socket
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 9000)); print("ready", flush=True)
-while True: d, a = s.recvfrom(65535); s.sendto(d[::-1], a)`)
-	out, err := echo.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := echo.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = echo.Kill(); _ = echo.Wait() }()
-	if _, err := io.ReadFull(out, make([]byte, 6)); err != nil {
-		t.Fatal(err)
-	}
+	boxtest.Mirror(t, b, 9000)
 	c, err := b.Dial("udp", "box:9000")
 	if err != nil {
 		t.Fatal(err)
