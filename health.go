@@ -41,7 +41,7 @@ type HealthCheck struct {
 
 	// Timeout is how long the agent may take to answer. Zero means 10 seconds;
 	// from 1 second to 24 hours. A check that fails while the box is saved, and
-	// may stand still, does not count.
+	// may stand still for that, does not count; a minute of it is allowed.
 	Timeout time.Duration `json:"timeout,omitempty"`
 
 	// StartPeriod is the time after the start in which failures do not count,

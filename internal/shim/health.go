@@ -60,11 +60,11 @@ func (o *owner) watchHealth(ctx context.Context) {
 	}
 	for started := time.Now(); pause(ctx, c.Interval); {
 		age, before := time.Since(started), o.sign()
-		answered, excused := o.ask(ctx, c.Timeout)
+		answered := o.ask(ctx, c.Timeout)
 		if ctx.Err() != nil {
 			return
 		}
-		if answered || !excused {
+		if answered || !o.standsStill() {
 			o.noteHealth(c.next(o.state().Health, answered, age, time.Now()))
 		}
 		if answered {
@@ -75,6 +75,17 @@ func (o *owner) watchHealth(ctx context.Context) {
 		}
 		hostos.OwnText().Trim() // the part of the program that a check needs
 	}
+}
+
+// longestPause is beyond what the pause of a save takes: a third of a second for
+// a layer of 1 GB, ten times that for the largest, on a host that is slow ten
+// times more. A save that takes longer writes, or hangs together with the box.
+const longestPause = time.Minute
+
+// standsStill tells whether the box may stand still to be saved.
+func (o *owner) standsStill() bool {
+	since := o.savingSince()
+	return !since.IsZero() && time.Since(since) < longestPause
 }
 
 // noteHealth remembers what a check has found. It is written down when the

@@ -97,28 +97,35 @@ func TestASlowAnswerIsNone(t *testing.T) {
 	})
 }
 
-// TestASaveIsNoFailure: a box that stands still to be saved cannot answer.
+// TestASaveIsNoFailure: a box that stands still to be saved cannot answer. One
+// that does for longer than any save does hangs.
 func TestASaveIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &savingMachine{activity: 1, deaf: true}
 		o := keep(t, m, Spec{SaveInterval: -1, Health: &HealthCheck{Interval: time.Second, Timeout: time.Second, Retries: 1}})
 		o.countSaves(1)
-		time.Sleep(10*time.Second + settle)
+		o.countSaves(1)
+		time.Sleep(longestPause / 2)
+		o.countSaves(-1)
+		time.Sleep(longestPause/2 - time.Millisecond)
 		if got := o.state().Health; got != (Health{State: HealthStarting}) {
 			t.Errorf("while it is saved: got %+v, want starting, as if nobody had asked", got)
 		}
-		o.countSaves(-1)
 		time.Sleep(time.Second)
 		if got := o.state().Health.State; got != Unhealthy {
-			t.Errorf("after that: got %s, want unhealthy", got)
+			t.Errorf("after %v of a save: got %s, want unhealthy", longestPause, got)
 		}
-		o.countSaves(1)
 		m.set(func() { m.deaf = false })
 		time.Sleep(time.Second)
 		if got := o.state().Health.State; got != Healthy {
 			t.Errorf("an answer during a save: got %s, want healthy", got)
 		}
 		o.countSaves(-1)
+		m.set(func() { m.deaf = true })
+		time.Sleep(time.Second + settle)
+		if got := o.state().Health.State; got != Unhealthy {
+			t.Errorf("without a save: got %s, want unhealthy", got)
+		}
 	})
 }
 

@@ -154,4 +154,17 @@ func (o *owner) countSaves(n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.saving += n
+	switch {
+	case o.saving == 0:
+		o.since = time.Time{}
+	case o.since.IsZero():
+		o.since = time.Now()
+	}
+}
+
+// savingSince is since when the box is being saved; zero: it is not.
+func (o *owner) savingSince() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.since
 }

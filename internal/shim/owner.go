@@ -58,12 +58,13 @@ type owner struct {
 
 	mu       sync.Mutex
 	run      Run
-	followed bool   // the main command has been started
-	saving   int    // saves under way
-	saved    uint64 // activity at which all was saved and the agent well; 0: none
-	calm     uint64 // activity when what a save or a ping woke had settled
-	dials    int    // streams to the agent that were asked for
-	left     bool   // the directory of the box is another's
+	followed bool      // the main command has been started
+	saving   int       // saves under way
+	since    time.Time // of these; zero without any
+	saved    uint64    // activity at which all was saved and the agent well; 0: none
+	calm     uint64    // activity when what a save or a ping woke had settled
+	dials    int       // streams to the agent that were asked for
+	left     bool      // the directory of the box is another's
 }
 
 // ending says why and how a box is to stop.

@@ -95,17 +95,12 @@ func (o *owner) countDial() {
 
 // answers asks the agent once. An agent that is paused for a save is excused.
 func (o *owner) answers(ctx context.Context) bool {
-	answered, excused := o.ask(ctx, pulseTimeout)
-	return answered || excused
+	return o.ask(ctx, pulseTimeout) || !o.savingSince().IsZero()
 }
 
-// ask asks the agent for a sign of life. No answer in time is excused while the
-// box is saved, and may stand still for that.
-func (o *owner) ask(ctx context.Context, limit time.Duration) (answered, excused bool) {
+// ask asks the agent for a sign of life.
+func (o *owner) ask(ctx context.Context, limit time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := o.ping(ctx)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return err == nil, o.saving > 0
+	return o.ping(ctx) == nil
 }
