@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Sequence
@@ -12,7 +13,15 @@ from ._guard import Unpicklable
 from ._server import home_of
 from .box import Box
 from .connection import BoxliteRestOptions, Options
-from .errors import AlreadyExistsError, InvalidStateError, NotFoundError, StoppedError, UnsupportedError, fail
+from .errors import (
+    AlreadyExistsError,
+    BoxliteError,
+    InvalidStateError,
+    NotFoundError,
+    StoppedError,
+    UnsupportedError,
+    fail,
+)
 from .images import ImageHandle
 from .info import BoxInfo, as_dict, as_list, as_str, box_info
 from .metrics import RuntimeMetrics, runtime_metrics
@@ -21,6 +30,9 @@ from .volumes import VolumeHandle
 
 #: Boxes in one answer: the most the server sends.
 _PAGE = "1000"
+#: Seconds that a cancelled create waits for the answer of a server: making a
+#: box takes some milliseconds, and a round trip.
+_ANSWER = 5.0
 #: Ids of boxes that delete themselves, remembered so that removing one that has
 #: done so is no error.
 _REMEMBERED = 100_000
@@ -52,6 +64,19 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+async def _unmake(making: asyncio.Future[Box]) -> None:
+    """Deletes a box whose maker has been cancelled: the server makes it all the
+    same, so its answer is taken to know which it is."""
+    done, _ = await asyncio.wait([making], timeout=_ANSWER)
+    if not done:
+        making.cancel()
+    elif not making.cancelled() and making.exception() is None:
+        try:
+            await making.result().remove(force=True)
+        except BoxliteError:
+            pass  # nobody is left to be told
 
 
 class Boxlite(Unpicklable):
@@ -118,8 +143,17 @@ class Boxlite(Unpicklable):
         return runtime
 
     async def create(self, options: BoxOptions, name: str | None = None) -> Box:
-        """Makes a box. Nothing is pulled or started before it is used. Raises
-        AlreadyExistsError when there is one of the name."""
+        """Makes a box. Nothing is pulled or started before it is used. When this
+        is cancelled there is no box. Raises AlreadyExistsError when there is one
+        of the name."""
+        making = asyncio.ensure_future(self._create(options, name))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await asyncio.shield(_unmake(making))
+            raise
+
+    async def _create(self, options: BoxOptions, name: str | None) -> Box:
         api = self._api
         body = options._wire(local=api.connector.local)
         if name is not None:

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 _Self = TypeVar("_Self", bound="SimpleBox")
 
-#: Seconds that a cancelled start waits for a server's answer to know what to
-#: undo: making a box takes some milliseconds, and a round trip.
-_ANSWER = 5.0
-
 
 class MoreOptions(TypedDict, total=False):
     """What :class:`BoxOptions` takes beside what the boxes here name themselves."""
@@ -139,7 +135,7 @@ class SimpleBox:
         """Make the box, or find it, and start it. Once it runs, do nothing."""
         if self._handle is not None:
             return self
-        box, created = await self._get()
+        box, created = await self._make()
         try:
             await box.start()
         except BaseException:
@@ -149,20 +145,6 @@ class SimpleBox:
             raise
         self._handle, self._created = box, created
         return self
-
-    async def _get(self) -> tuple[Box, bool]:
-        """Make the box, or find it. One whose answer is not waited for has been
-        made all the same, so a cancelled wait takes the answer and undoes it."""
-        making = asyncio.ensure_future(self._make())
-        try:
-            return await asyncio.shield(making)
-        except asyncio.CancelledError:
-            done, _ = await asyncio.wait([making], timeout=_ANSWER)
-            if not done:
-                making.cancel()
-            elif making.exception() is None and making.result()[1]:
-                await self._discard(making.result()[0])
-            raise
 
     async def _make(self) -> tuple[Box, bool]:
         if self._reuse:

@@ -68,6 +68,50 @@ async def test_a_cancelled_exec_harms_no_other(box):
         assert (await execution.wait()).exit_code == i
 
 
+async def test_a_cancelled_create_leaves_no_box(runtime):
+    """Wherever it is, and also when it is cancelled once more meanwhile."""
+    before = {b.id for b in await runtime.list_info()}
+    made = 0
+    for i in range(40):
+        task = asyncio.ensure_future(runtime.create(boxlite.BoxOptions(image="alpine:latest")))
+        await asyncio.sleep(0 if i < 10 else i * 0.0002)
+        task.cancel()
+        if i % 2:
+            await asyncio.sleep(0)
+            task.cancel()
+        try:
+            await (await task).remove()
+            made += 1
+        except asyncio.CancelledError:
+            pass
+    assert made < 40
+    for _ in range(500):  # what was cancelled twice goes on by itself
+        if {b.id for b in await runtime.list_info()} == before:
+            break
+        await asyncio.sleep(0.02)
+    else:
+        raise AssertionError("boxes are left")
+
+
+async def test_a_simple_box_that_is_cancelled_anywhere_leaves_no_box(runtime):
+    async def use():
+        async with boxlite.SimpleBox("alpine:latest", runtime=runtime) as box:
+            await box.exec("echo", "hello")
+
+    before = {b.id for b in await runtime.list_info()}
+    rng = random.Random(5)
+    for _ in range(12):
+        task = asyncio.ensure_future(use())
+        await asyncio.sleep(rng.random() * 0.4)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    for _ in range(1000):  # a stop that is under way goes on
+        if {b.id for b in await runtime.list_info()} == before:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("boxes are left")
+
+
 async def test_a_cancelled_start_of_the_server(home):
     """The one that comes next finds it, or starts it."""
     from boxlite.runtime import _local

@@ -82,9 +82,7 @@ def registry() -> Iterator[str]:
 @pytest.mark.parametrize(
     "credential", [{"username": "me", "password": PASSWORD}, {"bearer_token": TOKEN}], ids=["password", "token"]
 )
-async def test_pull(
-    registry: str, home: pathlib.Path, tmp_path: pathlib.Path, credential: dict[str, str]
-) -> None:
+async def test_pull(registry: str, home: pathlib.Path, tmp_path: pathlib.Path, credential: dict[str, str]) -> None:
     options = boxlite.Options(str(tmp_path / "home"), [boxlite.ImageRegistry(registry, "http", **credential)])
     runtime = boxlite.Boxlite(options)
     pulled = await runtime.images.pull(f"{registry}/private/tool:1")
