@@ -35,95 +35,51 @@ _EXIT = 3.0
 _servers: weakref.WeakSet[PrivateServer] = weakref.WeakSet()
 
 
-class PrivateServer:
-    """A server over one home. It may be used from any thread, and from no
-    process but the one that made it."""
+class _Fd:
+    """A descriptor that is open for as long as somebody has this."""
 
-    def __init__(self, options: Options) -> None:
-        self.home = home_of(options)
-        self._registries = [r._wire() for r in options.image_registries]
-        self._mu = threading.Lock()
-        self._proc: subprocess.Popen[bytes] | None = None
-        self._socket = ""
-        self._log = -1
-        self._ready = False
-        self._pid = os.getpid()
-        self._closed = False
-        self.generation = 0  # how often it was started
-        _servers.add(self)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def __del__(self) -> None:
-        self._hang_up()
-        self._reap(0)
+        os.close(self.fd)
 
-    async def address(self) -> Address:
-        """Where the server listens, which runs now."""
-        proc = self._proc
-        if proc is None or proc.poll() is not None or not self._ready or self._pid != os.getpid():
-            proc = await in_thread(self._running)
-            await self._wait_ready(proc)
-        return Address(path=self._socket)
 
-    def gone(self) -> BoxliteError | None:
-        """Why the server is not there any more, if it is not."""
-        proc = self._proc
-        if proc is None or self._pid != os.getpid() or not _ended(proc):
-            return None
-        return fail(EngineError, f"the private server {_ending(proc.returncode)}{self._last_words()}")
+class _Process(subprocess.Popen[bytes]):
+    """One process of a server. Whoever waits for it has it, and learns what has
+    become of it also when another has taken its place meanwhile."""
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._pid != os.getpid():
-            raise fail(
-                InvalidStateError,
-                f"this runtime belongs to process {self._pid}, of which this one is a fork; "
-                "make another here, with Boxlite.default() or Boxlite(options)",
-            )
-        with self._mu:
-            if self._closed:
-                raise fail(StoppedError, "the runtime was shut down; make another")
-            if self._proc is not None and self._proc.poll() is None:
-                return self._proc
-            self._discard()
-            self._start()
-            assert self._proc is not None
-            return self._proc
-
-    def _start(self) -> None:
-        self._socket = os.path.join(_socket_dir(), f"{os.getpid()}-{os.urandom(6).hex()}.sock")
-        argv = [find_binary(), "--home", self.home]
+    def __init__(self, home: str, registries: list[dict[str, object]]) -> None:
+        self.ready = False
+        self.socket = os.path.join(_socket_dir(), f"{os.getpid()}-{os.urandom(6).hex()}.sock")
+        argv = [find_binary(), "--home", home]
         debug = os.environ.get("BOXLITE_DEBUG", "") not in ("", "0", "false")
-        self._log = -1 if debug else _scratch(self._socket + ".log")
-        pipe = os.pipe() if self._registries else ()
-        if pipe:
-            argv += ["--config", f"/dev/fd/{pipe[0]}"]
-        argv += ["serve", "--socket", self._socket, "--until-eof", "--log-format", "text" if debug else "off"]
+        self._log = None if debug else _Fd(_scratch(self.socket + ".log"))
+        self._output, output = map(_Fd, os.pipe())
+        config, registry = map(_Fd, os.pipe()) if registries else (None, None)
+        if config is not None:
+            argv += ["--config", f"/dev/fd/{config.fd}"]
+        argv += ["serve", "--socket", self.socket, "--until-eof", "--log-format", "text" if debug else "off"]
         try:
             # A session of its own: a key pressed at the terminal is for this
             # program, which decides what becomes of its boxes.
-            self._proc = subprocess.Popen(
+            super().__init__(
                 argv,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=None if debug else self._log,
+                stdout=output.fd,
+                stderr=None if self._log is None else self._log.fd,
                 start_new_session=True,
-                pass_fds=pipe[:1],
+                pass_fds=() if config is None else (config.fd,),
             )
         except OSError as e:
-            for fd in pipe:
-                os.close(fd)
-            self._discard()
             raise fail(EngineError, f"{argv[0]}: {e.strerror or e}") from e
-        if pipe:
-            os.close(pipe[0])
-            _send(pipe[1], {"image_registries": self._registries})
-        self._ready = False
-        self.generation += 1
+        if registry is not None:
+            _send(os.dup(registry.fd), {"image_registries": registries})
 
-    async def _wait_ready(self, proc: subprocess.Popen[bytes]) -> None:
+    async def wait_ready(self) -> None:
         """Waits until the server has said where it listens. Nobody reads that,
         so the pipe tells everybody."""
-        assert proc.stdout is not None
-        fd = os.dup(proc.stdout.fileno())  # one loop may watch a descriptor for one task
+        fd = os.dup(self._output.fd)  # one loop may watch a descriptor for one task
         loop = asyncio.get_running_loop()
         fut: asyncio.Future[bool] = loop.create_future()
         loop.add_reader(fd, wake, fut)
@@ -134,66 +90,125 @@ class PrivateServer:
             timer.cancel()
             loop.remove_reader(fd)
             os.close(fd)
-        poll = select.poll()
-        poll.register(proc.stdout.fileno(), select.POLLIN)
-        events = poll.poll(0)
-        if events and events[0][1] & select.POLLIN:
-            self._ready = True
-            return
-        if not said:
-            proc.kill()
+        if self._says(select.POLLIN):
+            self.ready = True
+        elif not said:
+            self.kill()
             raise fail(EngineError, f"the private server was not ready in {_READY:.0f} s{self._last_words()}")
-        try:
-            proc.wait(1)  # its output has ended: it is about to be gone
-        except subprocess.TimeoutExpired:
-            proc.kill()
-            proc.wait()
-        raise fail(EngineError, f"the private server {_ending(proc.returncode)}{self._last_words()}")
+        else:
+            if not self.ended():
+                self.kill()
+                self.wait()
+            raise self.ending()
+
+    def _says(self, event: int) -> bool:
+        poll = select.poll()
+        poll.register(self._output.fd, event)
+        return any(e & (event or ~0) for _, e in poll.poll(0))
+
+    def ended(self) -> bool:
+        """Whether the process is gone. The kernel closes its files, so that
+        lines to it break, a moment before it can be waited for; its output is
+        the first."""
+        if self.poll() is None and self._says(0):
+            try:
+                self.wait(1)
+            except subprocess.TimeoutExpired:
+                pass
+        return self.returncode is not None
+
+    def ending(self) -> BoxliteError:
+        """How the process ended."""
+        return fail(EngineError, f"the private server {_ending(self.returncode)}{self._last_words()}")
 
     def _last_words(self) -> str:
         """The end of what the server has logged."""
-        if self._log < 0:
+        if self._log is None:
             return ""
-        size = os.fstat(self._log).st_size
-        text = os.pread(self._log, 2000, max(0, size - 2000)).decode(errors="replace").strip()
+        size = os.fstat(self._log.fd).st_size
+        text = os.pread(self._log.fd, 2000, max(0, size - 2000)).decode(errors="replace").strip()
         return f": {text}" if text else ""
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
         """Lets the server know that nobody needs it any more."""
-        if self._proc is not None and self._proc.stdin is not None:
-            try:
-                self._proc.stdin.close()
-            except OSError:
-                pass
+        assert self.stdin is not None
+        try:
+            self.stdin.close()
+        except OSError:
+            pass
 
-    def _reap(self, timeout: float) -> bool:
-        """Waits for the server to end. Whether it has, nothing is left open."""
+    def abandon(self) -> None:
+        """Leaves it to end by itself, later than this object."""
+        self.hang_up()
+        if self.returncode is None:
+            self.returncode = 0
+
+
+class PrivateServer:
+    """A server over one home. It may be used from any thread, and from no
+    process but the one that made it."""
+
+    def __init__(self, options: Options) -> None:
+        self.home = home_of(options)
+        self._registries = [r._wire() for r in options.image_registries]
+        self._mu = threading.Lock()
+        self._proc: _Process | None = None
+        self._pid = os.getpid()
+        self._closed = False
+        self.generation = 0  # how often it was started
+        _servers.add(self)
+
+    def __del__(self) -> None:
+        self._reap(0)
+
+    async def address(self) -> Address:
+        """Where the server listens, which runs now."""
         proc = self._proc
+        if proc is None or not proc.ready or proc.poll() is not None:
+            proc = await in_thread(self._running)
+            await proc.wait_ready()
+        return Address(path=proc.socket)
+
+    def gone(self) -> BoxliteError | None:
+        """Why the server is not there any more, if it is not."""
+        proc = self._proc
+        return proc.ending() if proc is not None and proc.ended() else None
+
+    def _running(self) -> _Process:
+        if self._pid != os.getpid():
+            raise fail(
+                InvalidStateError,
+                f"this runtime belongs to process {self._pid}, of which this one is a fork; "
+                "make another here, with Boxlite.default() or Boxlite(options)",
+            )
+        with self._mu:
+            if self._closed:
+                raise fail(StoppedError, "the runtime was shut down; make another")
+            if self._proc is None or self._proc.poll() is not None:
+                self._reap(0)
+                self._proc = _Process(self.home, self._registries)
+                self.generation += 1
+            return self._proc
+
+    def hang_up(self) -> None:
+        """Lets the server know that nobody needs it any more."""
+        if self._proc is not None:
+            self._proc.hang_up()
+
+    def _reap(self, timeout: float) -> None:
+        """Waits so many seconds for the server to end, and lets go of it."""
+        proc, self._proc = self._proc, None
         if proc is None:
-            return True
+            return
+        proc.hang_up()
         try:
             proc.wait(timeout)
         except subprocess.TimeoutExpired:
-            # It ends by itself, later than this object.
-            proc.returncode = 0
-            ended = False
-        else:
-            ended = True
-        self._discard()
-        return ended
-
-    def _discard(self) -> None:
-        self._hang_up()
-        if self._proc is not None and self._proc.stdout is not None:
-            self._proc.stdout.close()
-        if self._log >= 0:
-            os.close(self._log)
-        if self._socket and self._pid == os.getpid():
-            try:
-                os.unlink(self._socket)  # one that was killed has left it
-            except OSError:
-                pass
-        self._proc, self._log, self._ready = None, -1, False
+            proc.abandon()
+        try:
+            os.unlink(proc.socket)  # one that was killed has left it
+        except OSError:
+            pass
 
     async def end(self, timeout: float | None) -> None:
         """Ends the server, and with it the boxes that are not detached. After
@@ -201,8 +216,8 @@ class PrivateServer:
         with self._mu:
             self._closed = True
             proc = self._proc
-            self._hang_up()
-        if proc is None or self._pid != os.getpid():
+            self.hang_up()
+        if proc is None:
             return
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.005
@@ -217,39 +232,20 @@ class PrivateServer:
 
     def end_at_exit(self, deadline: float) -> None:
         """Ends the server with this program."""
-        if self._pid == os.getpid():
-            self._reap(max(0, deadline - time.monotonic()))
+        self._reap(max(0, deadline - time.monotonic()))
 
     def forked(self) -> None:
         """Lets go, in a child process, of what belongs to its parent."""
-        self._discard_inherited()
-
-    def _discard_inherited(self) -> None:
-        if self._proc is not None:
-            self._proc.returncode = 0  # not ours to wait for
-        self._discard()
-
-
-def _ended(proc: subprocess.Popen[bytes]) -> bool:
-    """Whether a server has ended. The kernel closes its files, so that lines to
-    it break, a moment before it can be waited for; its output is the first."""
-    if proc.poll() is None and proc.stdout is not None:
-        output = select.poll()
-        output.register(proc.stdout.fileno(), 0)
-        if output.poll(0):
-            try:
-                proc.wait(1)
-            except subprocess.TimeoutExpired:
-                pass
-    return proc.returncode is not None
+        proc, self._proc = self._proc, None
+        if proc is not None:
+            proc.abandon()
 
 
 @atexit.register
 def _end_all() -> None:
     servers = list(_servers)
     for s in servers:
-        if s._pid == os.getpid():
-            s._hang_up()
+        s.hang_up()
     deadline = time.monotonic() + _EXIT
     for s in servers:
         s.end_at_exit(deadline)

@@ -204,6 +204,11 @@ async def test_a_program_that_does_not_serve(tmp_path, monkeypatch, script, why)
     for _ in range(2):
         with pytest.raises(boxlite.EngineError, match=f"^engine reported an error: .*{why}"):
             await runtime.list_info()
+    # Some find a server that others have found to be gone already.
+    for _ in range(10):
+        all_at_once = await asyncio.gather(*(runtime.list_info() for _ in range(20)), return_exceptions=True)
+        for e in all_at_once:
+            assert isinstance(e, boxlite.EngineError) and why in str(e), repr(e)
 
 
 async def test_a_server_that_does_not_answer(tmp_path, monkeypatch):
