@@ -1,4 +1,5 @@
-"""Check the types of the guide's examples: ``python3 tests/guide_types.py``.
+"""Check the types of the guide's examples, of ours and of the sync API, which
+has them from the other: ``python3 tests/guide_types.py``.
 
 An example may await at its top level and leave out what it takes for granted;
 here it becomes the body of a function that is given that. All of mypy --strict
@@ -30,7 +31,9 @@ def main() -> int:
         return subprocess.run(
             [sys.executable, "-m", "mypy", "--config-file", HERE.parent / "pyproject.toml"]
             + ["--allow-untyped-defs", "--allow-incomplete-defs", "--allow-untyped-calls", "--check-untyped-defs"]
-            + sorted(pathlib.Path(directory).iterdir()),
+            + sorted(pathlib.Path(directory).iterdir())
+            + sorted(HERE.parents[2].glob("examples/python/*.py"))
+            + [HERE / "sync_types.py"],
             cwd=HERE.parent,
         ).returncode
 

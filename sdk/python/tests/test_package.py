@@ -75,6 +75,7 @@ def test_sync_api_has_every_method_of_the_other() -> None:
             assert mine is not None, f"{sync.__name__} has no {name}"
             want = list(inspect.signature(f).parameters)
             assert list(inspect.signature(mine).parameters) == want, f"{sync.__name__}.{name}"
+            assert not inspect.iscoroutinefunction(mine), f"{sync.__name__}.{name} is asynchronous"
 
 
 def test_simple_boxes_take_every_option() -> None:

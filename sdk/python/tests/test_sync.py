@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pathlib
 import signal
@@ -125,12 +126,61 @@ def test_interrupt_ends_the_waiting_alone(home: pathlib.Path) -> None:
         assert "sleep 9999" in box.exec("ps").stdout
 
 
+def test_an_interrupt_undoes_what_was_begun(home: pathlib.Path) -> None:
+    """The start of a box is over, and undone, when it raises."""
+    for delay in (0.001, 0.005, 0.02, 0.05, 0.1, 0.15):
+        timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+        with contextlib.suppress(KeyboardInterrupt):
+            timer.start()
+            with boxlite.SyncSimpleBox(image="alpine:latest") as box:
+                box.exec("sleep", "9999")
+        assert boxlite.SyncBoxlite.default().list_info() == []
+
+
+def test_an_interrupt_comes_at_any_moment() -> None:
+    """Also before there is anything to cancel: nothing is left that Python would
+    complain about."""
+    code = """
+import itertools, signal, sys
+from boxlite.sync_api import _loop
+
+async def nothing():
+    return 1
+
+def interrupt(*_):
+    global fired
+    fired = True
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+_loop.run(nothing)
+interrupted = 0
+for i in itertools.count(1):
+    fired = False
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-6 * (i % 300 + 1))
+        while not fired:
+            assert _loop.run(nothing) == 1
+    except KeyboardInterrupt:
+        interrupted += 1
+        if interrupted == 2000:
+            break
+print(interrupted)
+"""
+    assert host.run_cleanly(sys.executable, code) == "2000\n"
+
+
+def test_arguments_that_do_not_fit(home: pathlib.Path) -> None:
+    with pytest.raises(TypeError, match="nonsense"):
+        boxlite.SyncBoxlite.default().list_info(nonsense=1)  # type: ignore[call-arg]
+
+
 def test_from_its_own_loop_it_is_refused(home: pathlib.Path) -> None:
     async def inside() -> None:
         boxlite.SyncBoxlite.default().list_info()
 
     with pytest.raises(RuntimeError, match="use the async API there"):
-        _loop.run(inside())
+        _loop.run(inside)
 
 
 def test_in_a_fork(home: pathlib.Path) -> None:

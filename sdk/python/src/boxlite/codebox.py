@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .errors import ExecError
 from .runtime import Boxlite
-from .simplebox import MoreOptions, SimpleBox
+from .simplebox import KeywordOptions, SimpleBox
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # known to type checkers; never imported
@@ -30,23 +30,11 @@ class CodeBox(SimpleBox):
         memory_mib: int | None = None,
         cpus: int | None = None,
         runtime: Boxlite | None = None,
-        name: str | None = None,
-        auto_remove: bool = True,
-        reuse_existing: bool = False,
+        *,
         rootfs_path: str | None = None,
-        **options: Unpack[MoreOptions],
+        **options: Unpack[KeywordOptions],
     ) -> None:
-        super().__init__(
-            image=image,
-            rootfs_path=rootfs_path,
-            memory_mib=memory_mib,
-            cpus=cpus,
-            runtime=runtime,
-            name=name,
-            auto_remove=auto_remove,
-            reuse_existing=reuse_existing,
-            **options,
-        )
+        super().__init__(image, rootfs_path, memory_mib, cpus, runtime, **options)
 
     async def run(self, code: str, timeout: float | None = None) -> str:
         """Run Python code and return what it wrote on standard output.

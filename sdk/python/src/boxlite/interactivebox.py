@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 from .errors import BoxliteError
 from .execution import Execution
 from .runtime import Boxlite
-from .simplebox import MoreOptions, SimpleBox
+from .simplebox import KeywordOptions, SimpleBox
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # known to type checkers; never imported
@@ -48,21 +48,9 @@ class InteractiveBox(SimpleBox):
         memory_mib: int | None = None,
         cpus: int | None = None,
         runtime: Boxlite | None = None,
-        name: str | None = None,
-        auto_remove: bool = True,
-        reuse_existing: bool = False,
-        **options: Unpack[MoreOptions],
+        **options: Unpack[KeywordOptions],
     ) -> None:
-        super().__init__(
-            image=image,
-            memory_mib=memory_mib,
-            cpus=cpus,
-            runtime=runtime,
-            name=name,
-            auto_remove=auto_remove,
-            reuse_existing=reuse_existing,
-            **options,
-        )
+        super().__init__(image, None, memory_mib, cpus, runtime, **options)
         self._shell = shell
         self._forward = sys.stdin.isatty() if tty is None else tty
         self._execution: Execution | None = None

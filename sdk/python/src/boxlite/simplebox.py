@@ -49,6 +49,14 @@ class MoreOptions(TypedDict, total=False):
     hostname: str | None
 
 
+class KeywordOptions(MoreOptions, total=False):
+    """What :class:`SimpleBox` takes, but for what its kin name themselves."""
+
+    name: str | None
+    auto_remove: bool
+    reuse_existing: bool
+
+
 @dataclass(frozen=True)
 class ExecResult:
     """How a command ended, and all it wrote.

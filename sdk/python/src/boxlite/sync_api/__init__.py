@@ -4,11 +4,10 @@ It also works where an event loop runs already, as in a notebook; that stands
 still during a call.
 """
 
-from ._box import SyncBox
+from ._box import SyncBox, SyncBoxTunnel, SyncNetworkHandle
 from ._execution import SyncExecStderr, SyncExecStdin, SyncExecStdout, SyncExecution
 from ._runtime import SyncBoxlite, SyncImageHandle, SyncVolumeHandle
 from ._simplebox import SyncCodeBox, SyncSimpleBox
-from ._tunnel import SyncBoxTunnel, SyncNetworkHandle
 
 __all__ = [
     "SyncBox",

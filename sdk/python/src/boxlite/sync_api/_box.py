@@ -1,104 +1,82 @@
-"""Boxes, for programs without an event loop."""
+"""Boxes and their networks, for programs without an event loop."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import socket
 from types import TracebackType
 
 from ..box import Box
 from ..info import BoxInfo
-from ..metrics import BoxMetrics
-from ..options import CopyOptions, Env
-from . import _loop
+from ..tunnel import BoxTunnel, NetworkHandle
 from ._execution import SyncExecution
-from ._tunnel import SyncNetworkHandle
+from ._loop import run, sync, sync_as
+
+
+class SyncBoxTunnel:
+    """One connection to a port of a box, to be made within 30 seconds."""
+
+    def __init__(self, tunnel: BoxTunnel) -> None:
+        self._async = tunnel
+
+    def uri(self) -> str:
+        """Where the tunnel begins."""
+        return self._async.uri()
+
+    endpoint = sync(BoxTunnel.endpoint)
+
+    def connect(self) -> socket.socket:
+        """The connection, as a socket that blocks; it is the caller's to close.
+        It can be had once."""
+        connection = run(self._async.connect)
+        connection.setblocking(True)
+        return connection
+
+
+class SyncNetworkHandle:
+    """The network of a box, from outside."""
+
+    def __init__(self, network: NetworkHandle) -> None:
+        self._async = network
+
+    tunnel = sync_as(SyncBoxTunnel, NetworkHandle.tunnel)
 
 
 class SyncBox:
     """A box. See :class:`Box`."""
 
     def __init__(self, box: Box) -> None:
-        self._box = box
+        self._async = box
 
     def __repr__(self) -> str:
-        return f"<SyncBox {self._box!r}>"
+        return f"<SyncBox {self._async!r}>"
 
     @property
     def id(self) -> str:
         """Its id."""
-        return self._box.id
+        return self._async.id
 
     @property
     def name(self) -> str | None:
         """Its name, if it has one."""
-        return self._box.name
-
-    def info(self) -> BoxInfo:
-        """What is known of the box now."""
-
-        async def look() -> BoxInfo:
-            return await self._box.info()
-
-        return _loop.run(look())
-
-    def exec(
-        self,
-        command: str,
-        args: Sequence[str] | None = None,
-        env: Env | None = None,
-        tty: bool = False,
-        user: str | None = None,
-        timeout_secs: float | None = None,
-        cwd: str | None = None,
-    ) -> SyncExecution:
-        """Start a command, and the box if needed. See :meth:`Box.exec`."""
-        started = self._box.exec(command, args, env, tty, user, timeout_secs, cwd)
-        return SyncExecution(_loop.run(started))
-
-    def attach(self, execution_id: str | None = None) -> SyncExecution:
-        """Follow a command that was started earlier; without an id the main
-        command of a job."""
-        return SyncExecution(_loop.run(self._box.attach(execution_id)))
-
-    def start(self) -> None:
-        """Start the box. One that runs is left as it is."""
-        _loop.run(self._box.start())
-
-    def stop(self) -> None:
-        """Stop the box. This object is of no use afterwards."""
-        _loop.run(self._box.stop())
-
-    def remove(self, force: bool = False) -> None:
-        """Delete the box with all it wrote; with ``force`` also if it runs."""
-        _loop.run(self._box.remove(force))
-
-    def metrics(self) -> BoxMetrics:
-        """What the box uses and has done. Starts a box that does not run."""
-        return _loop.run(self._box.metrics())
+        return self._async.name
 
     @property
     def network(self) -> SyncNetworkHandle:
         """The network of the box, from outside."""
-        return SyncNetworkHandle(self._box.network)
+        return SyncNetworkHandle(self._async.network)
 
-    def copy_in(
-        self,
-        host_path: str | os.PathLike[str],
-        container_dest: str,
-        copy_options: CopyOptions | None = None,
-    ) -> None:
-        """Copy a file or directory of this host into the box."""
-        _loop.run(self._box.copy_in(host_path, container_dest, copy_options))
+    def info(self) -> BoxInfo:
+        """What is known of the box now."""
+        return run(self._async._look)
 
-    def copy_out(
-        self,
-        container_src: str,
-        host_dest: str | os.PathLike[str],
-        copy_options: CopyOptions | None = None,
-    ) -> None:
-        """Copy a file or directory of the box to this host."""
-        _loop.run(self._box.copy_out(container_src, host_dest, copy_options))
+    exec = sync_as(SyncExecution, Box.exec)
+    attach = sync_as(SyncExecution, Box.attach)
+    start = sync(Box.start)
+    stop = sync(Box.stop)
+    remove = sync(Box.remove)
+    metrics = sync(Box.metrics)
+    copy_in = sync(Box.copy_in)
+    copy_out = sync(Box.copy_out)
 
     def __enter__(self) -> SyncBox:
         self.start()

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..execution import ExecOutput, ExecStdin, Execution, ExecutionResult
-from . import _loop
+from ..execution import ExecOutput, ExecStdin, Execution
+from ._loop import items, sync
 
 
 class SyncExecStdin:
     """Input of a command. See :class:`ExecStdin`."""
 
     def __init__(self, stdin: ExecStdin) -> None:
-        self._stdin = stdin
+        self._async = stdin
 
-    def send_input(self, data: bytes) -> None:
-        """Send bytes to the command."""
-        _loop.run(self._stdin.send_input(data))
-
-    def close(self) -> None:
-        """End the input."""
-        _loop.run(self._stdin.close())
-
-    def is_closed(self) -> bool:
-        """Whether no more input is taken."""
-        return _loop.run(self._stdin.is_closed())
+    send_input = sync(ExecStdin.send_input)
+    close = sync(ExecStdin.close)
+    is_closed = sync(ExecStdin.is_closed)
 
 
 class _SyncExecOutput:
     def __init__(self, output: ExecOutput) -> None:
-        self._output = output
-        self._items = _loop.items(output)
+        self._async = output
+        self._items = items(output)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -38,9 +30,7 @@ class _SyncExecOutput:
     def __next__(self) -> str:
         return next(self._items)
 
-    def read(self) -> str:
-        """All that is left of the output, when it has ended."""
-        return _loop.run(self._output.read())
+    read = sync(ExecOutput.read)
 
 
 class SyncExecStdout(_SyncExecOutput):
@@ -52,42 +42,32 @@ class SyncExecStderr(_SyncExecOutput):
 
 
 class SyncExecution:
-    """A command that was started in a box. See :class:`Execution`."""
+    """A command that was started in a box. See :class:`Execution`. Ctrl-C in
+    ``wait()`` ends the waiting alone."""
 
     def __init__(self, execution: Execution) -> None:
-        self._execution = execution
+        self._async = execution
 
     def __repr__(self) -> str:
-        return f"<SyncExecution {self._execution!r}>"
+        return f"<SyncExecution {self._async!r}>"
 
     def id(self) -> str:
         """Its id, unique in the box."""
-        return self._execution.id()
+        return self._async.id()
 
     def stdin(self) -> SyncExecStdin:
         """Input of the command."""
-        return SyncExecStdin(self._execution.stdin())
+        return SyncExecStdin(self._async.stdin())
 
     def stdout(self) -> SyncExecStdout:
         """Standard output. It can be had once; then RuntimeError."""
-        return SyncExecStdout(self._execution.stdout())
+        return SyncExecStdout(self._async.stdout())
 
     def stderr(self) -> SyncExecStderr:
         """Standard error. It can be had once; then RuntimeError."""
-        return SyncExecStderr(self._execution.stderr())
+        return SyncExecStderr(self._async.stderr())
 
-    def wait(self) -> ExecutionResult:
-        """Wait for the end of the command. Ctrl-C ends the waiting alone."""
-        return _loop.run(self._execution.wait())
-
-    def kill(self, signal: int = 9) -> None:
-        """End the command and all that it started, or send it a signal."""
-        _loop.run(self._execution.kill(signal))
-
-    def signal(self, signal: int) -> None:
-        """Send a signal to the command."""
-        _loop.run(self._execution.signal(signal))
-
-    def resize_tty(self, rows: int, cols: int) -> None:
-        """Set the size of the terminal, in characters."""
-        _loop.run(self._execution.resize_tty(rows, cols))
+    wait = sync(Execution.wait)
+    kill = sync(Execution.kill)
+    signal = sync(Execution.signal)
+    resize_tty = sync(Execution.resize_tty)

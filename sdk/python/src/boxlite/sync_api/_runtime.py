@@ -2,56 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import TracebackType
 
+from ..box import Box
 from ..connection import BoxliteRestOptions, Options
 from ..images import ImageHandle
-from ..info import BoxInfo, ImageInfo, ImagePullResult, VolumeInfo
-from ..metrics import RuntimeMetrics
-from ..options import BoxOptions
 from ..runtime import Boxlite
 from ..volumes import VolumeHandle
-from . import _loop
 from ._box import SyncBox
+from ._loop import sync, sync_as
 
 
 class SyncImageHandle:
     """The images that a runtime has, shared by its boxes."""
 
     def __init__(self, images: ImageHandle) -> None:
-        self._images = images
+        self._async = images
 
-    def pull(self, reference: str) -> ImagePullResult:
-        """Get an image from its registry. ImageError if it cannot be had."""
-        return _loop.run(self._images.pull(reference))
-
-    def list(self) -> list[ImageInfo]:
-        """The images that are here."""
-        return _loop.run(self._images.list())
+    pull = sync(ImageHandle.pull)
+    list = sync(ImageHandle.list)
 
 
 class SyncVolumeHandle:
     """Named volumes: directories that outlast boxes."""
 
     def __init__(self, volumes: VolumeHandle) -> None:
-        self._volumes = volumes
+        self._async = volumes
 
-    def create(self, name: str | None = None) -> VolumeInfo:
-        """Make a volume; without a name one is chosen."""
-        return _loop.run(self._volumes.create(name))
+    create = sync(VolumeHandle.create)
+    list = sync(VolumeHandle.list)
+    get = sync(VolumeHandle.get)
+    remove = sync(VolumeHandle.remove)
 
-    def list(self) -> list[VolumeInfo]:
-        """The volumes there are."""
-        return _loop.run(self._volumes.list())
 
-    def get(self, id: str) -> VolumeInfo:
-        """One volume. NotFoundError if there is none."""
-        return _loop.run(self._volumes.get(id))
+def _maybe(box: Box | None) -> SyncBox | None:
+    return None if box is None else SyncBox(box)
 
-    def remove(self, id: str, force: bool = False) -> None:
-        """Delete a volume that no box has."""
-        _loop.run(self._volumes.remove(id, force))
+
+def _made(result: tuple[Box, bool]) -> tuple[SyncBox, bool]:
+    return SyncBox(result[0]), result[1]
 
 
 class SyncBoxlite:
@@ -63,15 +52,15 @@ class SyncBoxlite:
     """
 
     def __init__(self, options: Options) -> None:
-        self._boxlite = Boxlite(options)
+        self._async = Boxlite(options)
 
     def __repr__(self) -> str:
-        return f"SyncBoxlite({self._boxlite!r})"
+        return f"SyncBoxlite({self._async!r})"
 
     @staticmethod
     def _of(boxlite: Boxlite) -> SyncBoxlite:
         sync = SyncBoxlite.__new__(SyncBoxlite)
-        sync._boxlite = boxlite
+        sync._async = boxlite
         return sync
 
     @staticmethod
@@ -92,56 +81,27 @@ class SyncBoxlite:
     @property
     def runtime(self) -> Boxlite:
         """The same runtime, for an event loop."""
-        return self._boxlite
+        return self._async
 
-    def create(self, options: BoxOptions, name: str | None = None) -> SyncBox:
-        """Make a box. Nothing is pulled or started before it is used."""
-        return SyncBox(_loop.run(self._boxlite.create(options, name)))
-
-    def get_or_create(self, options: BoxOptions, name: str | None = None) -> tuple[SyncBox, bool]:
-        """The box of a name, and whether it was made just now."""
-        box, created = _loop.run(self._boxlite.get_or_create(options, name))
-        return SyncBox(box), created
-
-    def get(self, id_or_name: str) -> SyncBox | None:
-        """The box of an id, a name, or the beginning of an id; None if there is
-        none."""
-        box = _loop.run(self._boxlite.get(id_or_name))
-        return None if box is None else SyncBox(box)
-
-    def get_info(self, id_or_name: str) -> BoxInfo | None:
-        """What is known of a box; None if there is none."""
-        return _loop.run(self._boxlite.get_info(id_or_name))
-
-    def list_info(self, _state: str | None = None) -> Sequence[BoxInfo]:
-        """All boxes, the oldest first; or those in one state, as "running"."""
-        return _loop.run(self._boxlite.list_info(_state))
-
-    def list(self) -> Sequence[BoxInfo]:
-        """The same as :meth:`list_info`, by its older name."""
-        return self.list_info()
-
-    def metrics(self) -> RuntimeMetrics:
-        """What the runtime has done."""
-        return _loop.run(self._boxlite.metrics())
-
-    def remove(self, id_or_name: str, force: bool = False) -> None:
-        """Delete a box with all it wrote; with ``force`` also if it runs."""
-        _loop.run(self._boxlite.remove(id_or_name, force))
-
-    def shutdown(self, timeout: int | None = None) -> None:
-        """End a local runtime: see :meth:`Boxlite.shutdown`."""
-        _loop.run(self._boxlite.shutdown(timeout))
+    create = sync_as(SyncBox, Boxlite.create)
+    get_or_create = sync_as(_made, Boxlite.get_or_create)
+    get = sync_as(_maybe, Boxlite.get)
+    get_info = sync(Boxlite.get_info)
+    list_info = sync(Boxlite.list_info)
+    list = sync(Boxlite.list)
+    metrics = sync(Boxlite.metrics)
+    remove = sync(Boxlite.remove)
+    shutdown = sync(Boxlite.shutdown)
 
     @property
     def images(self) -> SyncImageHandle:
         """Its images."""
-        return SyncImageHandle(self._boxlite.images)
+        return SyncImageHandle(self._async.images)
 
     @property
     def volumes(self) -> SyncVolumeHandle:
         """Its named volumes."""
-        return SyncVolumeHandle(self._boxlite.volumes)
+        return SyncVolumeHandle(self._async.volumes)
 
     def start(self) -> SyncBoxlite:
         """Return the runtime itself, which needs no start."""

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from ..codebox import CodeBox
 from ..info import BoxInfo
-from ..metrics import BoxMetrics
-from ..simplebox import ExecResult, MoreOptions, SimpleBox
-from . import _loop
+from ..runtime import Boxlite
+from ..simplebox import KeywordOptions, SimpleBox
+from ._box import SyncBoxTunnel, SyncNetworkHandle
+from ._loop import run, sync, sync_as
 from ._runtime import SyncBoxlite
-from ._tunnel import SyncBoxTunnel, SyncNetworkHandle
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # known to type checkers; never imported
 
 _Self = TypeVar("_Self", bound="SyncSimpleBox")
+
+
+def _async(runtime: SyncBoxlite | None) -> Boxlite | None:
+    return None if runtime is None else runtime.runtime
 
 
 class SyncSimpleBox:
@@ -28,7 +30,7 @@ class SyncSimpleBox:
         result = box.exec("python", "-c", "print(6*7)")
     """
 
-    _box: SimpleBox
+    _async: SimpleBox
 
     def __init__(
         self,
@@ -37,50 +39,46 @@ class SyncSimpleBox:
         memory_mib: int | None = None,
         cpus: int | None = None,
         runtime: SyncBoxlite | None = None,
-        name: str | None = None,
-        auto_remove: bool = True,
-        reuse_existing: bool = False,
-        **options: Unpack[MoreOptions],
+        **options: Unpack[KeywordOptions],
     ) -> None:
-        self._box = SimpleBox(
-            image=image,
-            rootfs_path=rootfs_path,
-            memory_mib=memory_mib,
-            cpus=cpus,
-            runtime=None if runtime is None else runtime.runtime,
-            name=name,
-            auto_remove=auto_remove,
-            reuse_existing=reuse_existing,
-            **options,
-        )
+        self._async = SimpleBox(image, rootfs_path, memory_mib, cpus, _async(runtime), **options)
 
     @property
     def id(self) -> str:
         """Id of the box. RuntimeError before it was started."""
-        return self._box.id
+        return self._async.id
 
     @property
     def name(self) -> str | None:
         """Name of the box, None if it has none."""
-        return self._box.name
+        return self._async.name
 
     @property
     def created(self) -> bool | None:
         """Whether the box was made, or found by its name; None before the start."""
-        return self._box.created
+        return self._async.created
+
+    @property
+    def network(self) -> SyncNetworkHandle:
+        """The network of the box, from outside."""
+        return SyncNetworkHandle(self._async.network)
+
+    def info(self) -> BoxInfo:
+        """What is known of the box now."""
+        return run(self._async._box._look)
 
     def start(self: _Self) -> _Self:
         """Make the box, or find it, and start it. Once it runs, do nothing."""
-        _loop.run(self._box.start())
+        run(self._async.start)
         return self
 
-    def stop(self) -> None:
-        """Stop the box; it is deleted unless made with ``auto_remove=False``."""
-        _loop.run(self._box.stop())
-
-    def shutdown(self) -> None:
-        """The same as :meth:`stop`."""
-        self.stop()
+    stop = sync(SimpleBox.stop)
+    shutdown = sync(SimpleBox.shutdown)
+    metrics = sync(SimpleBox.metrics)
+    tunnel = sync_as(SyncBoxTunnel, SimpleBox.tunnel)
+    exec = sync(SimpleBox.exec)
+    copy_in = sync(SimpleBox.copy_in)
+    copy_out = sync(SimpleBox.copy_out)
 
     def __enter__(self: _Self) -> _Self:
         return self.start()
@@ -91,87 +89,14 @@ class SyncSimpleBox:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _loop.run(self._box.__aexit__(kind, error, trace))
-
-    def info(self) -> BoxInfo:
-        """What is known of the box now."""
-
-        async def look() -> BoxInfo:
-            return await self._box.info()
-
-        return _loop.run(look())
-
-    def metrics(self) -> BoxMetrics:
-        """What the box uses and has used."""
-        return _loop.run(self._box.metrics())
-
-    @property
-    def network(self) -> SyncNetworkHandle:
-        """The network of the box, from outside."""
-        return SyncNetworkHandle(self._box.network)
-
-    def tunnel(self, port: int) -> SyncBoxTunnel:
-        """The same as ``network.tunnel(port)``: a connection to a port."""
-        return self.network.tunnel(port)
-
-    def exec(
-        self,
-        cmd: str,
-        *args: str,
-        env: Mapping[str, str] | None = None,
-        user: str | None = None,
-        timeout: float | None = None,
-        cwd: str | None = None,
-    ) -> ExecResult:
-        """Run a command and return how it ended. See :meth:`SimpleBox.exec`."""
-        return _loop.run(self._box.exec(cmd, *args, env=env, user=user, timeout=timeout, cwd=cwd))
-
-    def copy_in(
-        self,
-        host_path: str | os.PathLike[str],
-        container_dest: str,
-        *,
-        overwrite: bool = True,
-        follow_symlinks: bool = False,
-        include_parent: bool = True,
-    ) -> None:
-        """Copy a file or directory of the host into the box; see CopyOptions."""
-        _loop.run(
-            self._box.copy_in(
-                host_path,
-                container_dest,
-                overwrite=overwrite,
-                follow_symlinks=follow_symlinks,
-                include_parent=include_parent,
-            )
-        )
-
-    def copy_out(
-        self,
-        container_src: str,
-        host_dest: str | os.PathLike[str],
-        *,
-        overwrite: bool = True,
-        follow_symlinks: bool = False,
-        include_parent: bool = True,
-    ) -> None:
-        """Copy a file or directory of the box to the host; see CopyOptions."""
-        _loop.run(
-            self._box.copy_out(
-                container_src,
-                host_dest,
-                overwrite=overwrite,
-                follow_symlinks=follow_symlinks,
-                include_parent=include_parent,
-            )
-        )
+        run(lambda: self._async.__aexit__(kind, error, trace))
 
 
 class SyncCodeBox(SyncSimpleBox):
     """A box that runs Python code, for the time of a ``with``. See
     :class:`CodeBox`."""
 
-    _box: CodeBox
+    _async: CodeBox
 
     def __init__(
         self,
@@ -179,36 +104,13 @@ class SyncCodeBox(SyncSimpleBox):
         memory_mib: int | None = None,
         cpus: int | None = None,
         runtime: SyncBoxlite | None = None,
-        name: str | None = None,
-        auto_remove: bool = True,
-        reuse_existing: bool = False,
+        *,
         rootfs_path: str | None = None,
-        **options: Unpack[MoreOptions],
+        **options: Unpack[KeywordOptions],
     ) -> None:
-        self._box = CodeBox(
-            image=image,
-            rootfs_path=rootfs_path,
-            memory_mib=memory_mib,
-            cpus=cpus,
-            runtime=None if runtime is None else runtime.runtime,
-            name=name,
-            auto_remove=auto_remove,
-            reuse_existing=reuse_existing,
-            **options,
-        )
+        self._async = CodeBox(image, memory_mib, cpus, _async(runtime), rootfs_path=rootfs_path, **options)
 
-    def run(self, code: str, timeout: float | None = None) -> str:
-        """Run Python code and return what it wrote on standard output."""
-        return _loop.run(self._box.run(code, timeout))
-
-    def run_script(self, script_path: str | os.PathLike[str], timeout: float | None = None) -> str:
-        """Run a Python file of the host, as :meth:`run` runs code."""
-        return _loop.run(self._box.run_script(script_path, timeout))
-
-    def install_package(self, package: str) -> str:
-        """Install a package with pip, and return what that wrote."""
-        return _loop.run(self._box.install_package(package))
-
-    def install_packages(self, *packages: str) -> str:
-        """Install packages with pip, and return what that wrote."""
-        return _loop.run(self._box.install_packages(*packages))
+    run = sync(CodeBox.run)
+    run_script = sync(CodeBox.run_script)
+    install_package = sync(CodeBox.install_package)
+    install_packages = sync(CodeBox.install_packages)
