@@ -154,6 +154,9 @@ func (r *remote) Boxes(ctx context.Context) ([]BoxInfo, error) {
 	}
 }
 
+// maxBoxes bounds a list, whatever a server says: a hundred times what ours has.
+const maxBoxes = 1 << 20
+
 func (r *remote) allBoxes(ctx context.Context) ([]BoxInfo, error) {
 	infos := []BoxInfo{}
 	query := url.Values{"details": {"true"}, "pageSize": {"1000"}}
@@ -171,6 +174,9 @@ func (r *remote) allBoxes(ctx context.Context) ([]BoxInfo, error) {
 		}
 		if page.NextPageToken == "" {
 			return infos, nil
+		}
+		if len(page.Boxes) == 0 || len(infos) > maxBoxes {
+			return nil, fmt.Errorf("server %s: a list of boxes without an end", r.c)
 		}
 		query.Set("pageToken", page.NextPageToken)
 	}

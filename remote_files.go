@@ -74,7 +74,7 @@ func (f *remoteFiles) ReadDir(ctx context.Context, name string) ([]fs.FileInfo, 
 		if page.NextPageToken == "" {
 			return list, nil
 		}
-		if len(list) > maxEntries {
+		if len(page.Entries) == 0 || len(list) > maxEntries {
 			return nil, fmt.Errorf("%w: directory %s has more than %d entries", ErrExhausted, name, maxEntries)
 		}
 		query.Set("pageToken", page.NextPageToken)

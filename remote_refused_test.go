@@ -2,9 +2,11 @@ package boxlite_test
 
 import (
 	"errors"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
-	"strings"
+	"path"
+	"sync/atomic"
 	"testing"
 
 	"github.com/boxlite-go/boxlite"
@@ -12,17 +14,17 @@ import (
 	"github.com/boxlite-go/boxlite/internal/restapi"
 )
 
-// behind returns a handle, through a server, of a box of that options. The server
-// refuses paths with that in them.
-func behind(t *testing.T, part string, refusal error) (here, there *boxlite.Box) {
+// behind returns a box, a handle of it through a server, and the runtime of that.
+// Requests whose path matches a pattern of package path are answered by answer.
+func behind(t *testing.T, pattern string, answer http.HandlerFunc) (here, there *boxlite.Box, far *boxlite.Runtime) {
 	t.Helper()
 	hereOnly(t, "it has a server of its own")
 	rt := newRuntime(t)
 	api := restapi.New(restapi.Config{Runtime: rt})
 	t.Cleanup(api.Close)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, part) {
-			httpapi.WriteError(w, r, refusal)
+		if ok, _ := path.Match(pattern, r.URL.Path); ok {
+			answer(w, r)
 			return
 		}
 		api.ServeHTTP(w, r)
@@ -41,14 +43,19 @@ func behind(t *testing.T, part string, refusal error) (here, there *boxlite.Box)
 	if there, err = far.Box(t.Context(), here.ID()); err != nil {
 		t.Fatal(err)
 	}
-	return here, there
+	return here, there, far
+}
+
+// refused answers with an error.
+func refused(err error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { httpapi.WriteError(w, r, err) }
 }
 
 // TestCommandThatCannotBeFollowed: when a command was started and its socket is
 // refused, Start fails and the command ends.
 func TestCommandThatCannotBeFollowed(t *testing.T) {
 	t.Parallel()
-	here, there := behind(t, "/attach", httpapi.Exhausted.Errorf("no more sockets"))
+	here, there, _ := behind(t, "/v1/boxes/*/executions/*/attach", refused(httpapi.Exhausted.Errorf("no more sockets")))
 	if err := there.Command(t.Context(), "sleep", "1000").Start(); !errors.Is(err, boxlite.ErrExhausted) {
 		t.Fatalf("Start: got %v, want ErrExhausted", err)
 	}
@@ -62,11 +69,30 @@ func TestCommandThatCannotBeFollowed(t *testing.T) {
 // that is not known any more.
 func TestReapedIsNotFound(t *testing.T) {
 	t.Parallel()
-	_, there := behind(t, "/executions/", httpapi.Reaped.Errorf("it was ended by the server"))
+	_, there, _ := behind(t, "/v1/boxes/*/executions/x", refused(httpapi.Reaped.Errorf("it was ended by the server")))
 	if _, err := there.Execution(t.Context(), "x"); !errors.Is(err, boxlite.ErrNotFound) {
-		t.Errorf("Execution: got %v, want ErrNotFound", err)
+		t.Errorf("got %v, want ErrNotFound", err)
 	}
-	if err := there.Attach(t.Context(), "x").Start(); !errors.Is(err, boxlite.ErrNotFound) {
-		t.Errorf("Attach: got %v, want ErrNotFound", err)
+}
+
+// TestListsEnd: a server whose lists have empty pages for ever is not asked for
+// ever.
+func TestListsEnd(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	endless := func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) > 100 {
+			httpapi.WriteError(w, r, httpapi.Internal.Errorf("asked a hundred times"))
+			return
+		}
+		httpapi.WriteJSON(w, http.StatusOK, map[string]string{"next_page_token": "more"})
+	}
+	_, there, _ := behind(t, "/v1/boxes/*/files/list", endless)
+	if _, err := fs.ReadDir(there.FS(t.Context()), "."); err == nil || asked.Swap(0) > 1 {
+		t.Errorf("ReadDir: got %v after many pages", err)
+	}
+	_, _, far := behind(t, "/v1/boxes", endless)
+	if _, err := far.Boxes(t.Context()); err == nil || asked.Load() > 1 {
+		t.Errorf("Boxes: got %v after %d pages", err, asked.Load())
 	}
 }

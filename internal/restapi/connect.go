@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -54,7 +55,8 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 	cut := context.AfterFunc(s.ctx, func() { conn.Close(); to.Close() })
 	defer cut()
 	conn.SetDeadline(time.Time{})
-	_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+rest.TunnelProtocol+"\r\n\r\n")
+	_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nX-Request-Id: %s\r\n\r\n",
+		rest.TunnelProtocol, httpapi.RequestID(r.Context()))
 	if err != nil {
 		return nil //nolint:nilerr // the client is gone
 	}

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"io"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -42,6 +43,21 @@ func TestConnect(t *testing.T) {
 		_, err = io.ReadFull(conn, got)
 		return err == nil && string(got) == "echo\n"
 	})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/v1/boxes/"+b.ID()+"/network/connect?port=8080", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range map[string]string{"Authorization": "Bearer " + apiKey, "Connection": "Upgrade", "Upgrade": "boxlite-tunnel", "X-Request-Id": "mine"} {
+		r.Header.Set(k, v)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got := resp.Header.Get("X-Request-Id"); resp.StatusCode != http.StatusSwitchingProtocols || got != "mine" {
+		t.Errorf("got %s with the id %q, want 101 with that of the request", resp.Status, got)
+	}
 	boxtest.Eventually(t, 20*time.Second, "the judge has seen it", func() bool {
 		return !slices.Contains(judge.Unseen(), "GET /v1/boxes/{id}/network/connect")
 	})
