@@ -31,6 +31,8 @@ _READY = 60.0
 #: tenth of one; those in which something does not want to end are given ten,
 #: which the server waits without us.
 _EXIT = 3.0
+#: Seconds in which the kernel closes all files of a process that has ended.
+_CLOSING = 0.05
 
 _servers: weakref.WeakSet[PrivateServer] = weakref.WeakSet()
 
@@ -101,16 +103,16 @@ class _Process(subprocess.Popen[bytes]):
                 self.wait()
             raise self.ending()
 
-    def _says(self, event: int) -> bool:
+    def _says(self, event: int, seconds: float = 0) -> bool:
         poll = select.poll()
         poll.register(self._output.fd, event)
-        return any(e & (event or ~0) for _, e in poll.poll(0))
+        return any(e & (event or ~0) for _, e in poll.poll(1000 * seconds))
 
     def ended(self) -> bool:
-        """Whether the process is gone. The kernel closes its files, so that
-        lines to it break, a moment before it can be waited for; its output is
-        the first."""
-        if self.poll() is None and self._says(0):
+        """Whether the process is gone, which is asked when a line to it broke.
+        The kernel closes its files, in no certain order, a moment before it can
+        be waited for."""
+        if self.poll() is None and self._says(0, _CLOSING):
             try:
                 self.wait(1)
             except subprocess.TimeoutExpired:

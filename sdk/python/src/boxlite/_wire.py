@@ -55,6 +55,7 @@ class Stream:
         self._turns = 0
         self.buffer = bytearray()  # received, not yet used
         self.at_end = False
+        self.tcp = False
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -83,6 +84,12 @@ class Stream:
     def fileno(self) -> int:
         """The descriptor."""
         return self._fd
+
+    def be_patient(self) -> None:
+        """Lets the other side take as long as it likes to read what was sent."""
+        if self.tcp:
+            with socket.socket(fileno=os.dup(self._fd)) as sock:
+                _set_user_timeout(sock, 0)
 
     def detach(self) -> int:
         """The descriptor, which is the caller's from now on."""
@@ -302,12 +309,20 @@ async def _connect_tcp(sock: socket.socket, where: object, timeout: float) -> St
         if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             waiting.close()
             raise OSError(code, os.strerror(code))
+        waiting.tcp = True
         return waiting
+
+
+def _set_user_timeout(sock: socket.socket, seconds: int) -> None:
+    if (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, option, 1000 * seconds)
 
 
 def _keep_alive(sock: socket.socket) -> None:
     """Finds out within about a minute that the other side is gone, also in the
-    middle of an answer that takes long."""
+    middle of an answer that takes long, or of a request that does not get
+    through, where the kernel would try for a quarter of an hour."""
+    _set_user_timeout(sock, 60)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
         if (option := getattr(socket, name, None)) is not None:

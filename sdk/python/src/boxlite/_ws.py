@@ -46,7 +46,9 @@ async def open_socket(pool: Pool, locate: Locate, request: Request) -> WebSocket
     if response.headers.get("sec-websocket-accept") != want:
         response.close()
         raise Ended("the answer to the WebSocket handshake is wrong")
-    return WebSocket(response.detach())
+    stream = response.detach()
+    stream.be_patient()  # a command need not read its input
+    return WebSocket(stream)
 
 
 class WebSocket:

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import socket
 import ssl
 import subprocess
 
@@ -466,6 +467,22 @@ async def link_to(sockets):
         link = Link(api, "box", "exec", "sh")
         yield link
         link.hang_up()
+
+
+def user_timeout(stream):
+    with socket.socket(fileno=os.dup(stream.fileno())) as s:
+        return s.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+
+async def test_who_is_waited_for():
+    """A network that takes no request is given up; a command that does not read
+    its input is not."""
+    async with api_of(Server(answer(b"{}")).serve) as api:
+        await api.call("GET", "x")
+        assert user_timeout(api._pool._idle[0][2]) == 60_000
+    async with link_to(Sockets(frame(2, b"\x01out") + EXIT)) as link:
+        await link.until(lambda: link._ws is not None)
+        assert user_timeout(link._ws.stream) == 0
 
 
 async def test_frames_of_all_sizes_in_pieces():
