@@ -41,8 +41,9 @@ test: setup-test build images ## everything this machine can run, real boxes inc
 check: setup-check agent ## format, lint, vet, race tests on the fake engine, cross-build; Python's lint and types
 	@sh tools/check.sh
 
-fmt: ## format the tree
+fmt: setup-check ## format the tree
 	@$(TOOL) gofumpt -w .
+	@/usr/bin/python3 -m black --config sdk/python/pyproject.toml -q sdk/python examples/python
 
 lint: ## golangci-lint
 	@$(TOOL) golangci-lint run ./...

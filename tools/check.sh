@@ -15,6 +15,11 @@ say vet
 go vet ./...
 
 say "Python: lint and types"
+black="/usr/bin/python3 -m black --config sdk/python/pyproject.toml"
+case $($black --version) in
+*", 23."*) $black -q --check sdk/python examples/python || { echo "not formatted, run make fmt"; exit 1; } ;;
+*) say "black is not the 23 of Debian 12, so its format is not judged" ;; # each year's style is another
+esac
 /usr/bin/python3 -m pyflakes sdk/python/src sdk/python/backend sdk/python/tests/*.py
 (cd sdk/python && /usr/bin/python3 -m mypy)
 /usr/bin/python3 sdk/python/tests/guide_types.py

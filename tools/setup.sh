@@ -33,6 +33,7 @@ need /etc/ssl/certs/ca-certificates.crt ca-certificates
 [ "$1" != test ] || module uvloop python3-uvloop
 [ "$1" != check ] || module mypy python3-mypy
 [ "$1" != check ] || module pyflakes python3-pyflakes
+[ "$1" != check ] || module black black
 [ "$1" != check ] || need gcc gcc
 [ "$1" != check ] || need /usr/include/stdio.h libc6-dev
 

@@ -222,7 +222,8 @@ box.remove(force=True)
 
 
 def test_the_health_of_a_detached_box_is_asked_when_its_maker_was_killed(world: World) -> None:
-    process = world.start("""
+    process = world.start(
+        """
 import boxlite, signal
 often = boxlite.AdvancedBoxOptions(health_check=boxlite.HealthCheckOptions(interval=1))
 options = boxlite.BoxOptions(image="alpine:latest", detach=True, auto_remove=False, advanced=often)
@@ -231,7 +232,8 @@ box.start()
 assert not box.info().health_status.state.is_none()
 print("go", flush=True)
 signal.pause()
-""")
+"""
+    )
     with process:
         process.kill()
     code = """

@@ -148,7 +148,9 @@ def test_health_check():
         for bad in (True, "5", 1.5, None):
             given = [5, 5, 5, 5]
             given[place] = bad
-            with pytest.raises(boxlite.InvalidArgumentError, match=rf"^invalid argument: advanced\.health_check\.{name} "):
+            with pytest.raises(
+                boxlite.InvalidArgumentError, match=rf"^invalid argument: advanced\.health_check\.{name} "
+            ):
                 advanced(*given)
 
 
