@@ -30,6 +30,7 @@ Port: TypeAlias = Union["tuple[int, int]", "tuple[int, int, str]", "tuple[int, i
 Env: TypeAlias = Union["Sequence[tuple[str, str]]", "Mapping[str, str]"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BoxOptions:
     """What box to create. Everything may be left out.
 
@@ -63,60 +64,37 @@ class BoxOptions:
     created.
     """
 
-    def __init__(
-        self,
-        *,
-        image: str | None = None,
-        rootfs_path: str | None = None,
-        cpus: int | None = None,
-        memory_mib: int | None = None,
-        disk_size_gb: int | None = None,
-        working_dir: str | None = None,
-        env: Env = (),
-        volumes: Sequence[Volume] = (),
-        network: NetworkSpec | None = None,
-        ports: Sequence[Port] = (),
-        auto_remove: bool | None = None,
-        detach: bool | None = None,
-        entrypoint: Sequence[str] | None = None,
-        cmd: Sequence[str] | None = None,
-        user: str | None = None,
-        advanced: AdvancedBoxOptions | None = None,
-        secrets: Sequence[Secret] = (),
-        auto_stop: int | None = None,
-        auto_delete: int | None = None,
-        auto_resume: bool | None = None,
-        tty: bool = False,
-        security: SecurityOptions | None = None,
-        labels: Mapping[str, str] | None = None,
-        hostname: str | None = None,
-    ) -> None:
-        if network is not None and not isinstance(network, NetworkSpec):
-            raise TypeError(f"network: give a NetworkSpec, not {type(network).__name__}")
-        self.image = image
-        self.rootfs_path = rootfs_path
-        self.cpus = cpus
-        self.memory_mib = memory_mib
-        self.disk_size_gb = disk_size_gb
-        self.working_dir = working_dir
-        self.env = env
-        self.volumes = [_volume(v) for v in volumes]
-        self.network = network
-        self.ports = [_port(p) for p in ports]
-        self.auto_remove = auto_remove
-        self.detach = detach
-        self.entrypoint = entrypoint
-        self.cmd = cmd
-        self.user = user
-        self.advanced = advanced
-        self.secrets = list(secrets)
-        self.auto_stop = auto_stop
-        self.auto_delete = auto_delete
-        self.auto_resume = auto_resume
-        self.tty = tty
-        self.security = security
-        self.labels = labels
-        self.hostname = hostname
+    image: str | None = None
+    rootfs_path: str | None = None
+    cpus: int | None = None
+    memory_mib: int | None = None
+    disk_size_gb: int | None = None
+    working_dir: str | None = None
+    env: Env = ()
+    volumes: Sequence[Volume] = ()
+    network: NetworkSpec | None = None
+    ports: Sequence[Port] = ()
+    auto_remove: bool | None = None
+    detach: bool | None = None
+    entrypoint: Sequence[str] | None = None
+    cmd: Sequence[str] | None = None
+    user: str | None = None
+    advanced: AdvancedBoxOptions | None = None
+    secrets: Sequence[Secret] = ()
+    auto_stop: int | None = None
+    auto_delete: int | None = None
+    auto_resume: bool | None = None
+    tty: bool = False
+    security: SecurityOptions | None = None
+    labels: Mapping[str, str] | None = None
+    hostname: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.network is not None and not isinstance(self.network, NetworkSpec):
+            raise TypeError(f"network: give a NetworkSpec, not {type(self.network).__name__}")
+        # What is wrong is said where it was written.
+        self.volumes = [_volume(v) for v in self.volumes]
+        self.ports = [_port(p) for p in self.ports]
 
     def __repr__(self) -> str:
         given = {k: v for k, v in vars(self).items() if v not in (None, (), [], False)}
@@ -151,7 +129,7 @@ class BoxOptions:
         if self.labels:
             wire["labels"] = dict(self.labels)
         if self.volumes:
-            wire["volumes"] = [_located(v) if local else v for v in self.volumes]
+            wire["volumes"] = [_located(_volume(v)) if local else _volume(v) for v in self.volumes]
         if self.secrets:
             wire["secrets"] = [s._wire() for s in self.secrets]
         self._lifetime(wire, local)
@@ -199,7 +177,7 @@ class BoxOptions:
             if self.network.mode == "disabled" and self.ports:
                 raise fail(InvalidArgumentError, 'ports require network.outbound.mode="enabled"')
         if self.ports:
-            wire["ports"] = list(self.ports)
+            wire["ports"] = [_port(p) for p in self.ports]
 
 
 @dataclass

@@ -174,6 +174,9 @@ def test_options_may_be_changed_until_the_box_is_created():
     options.rootfs_path = "/root"
     assert "image" not in options._wire(local=True)
     assert "image='b'" in repr(options)
+    options.volumes, options.ports = [("/h", "/g", "ro")], [(80, 8080)]
+    assert options._wire(local=True)["volumes"] == [{"host_path": "/h", "guest_path": "/g", "read_only": True}]
+    assert options._wire(local=True)["ports"] == [{"guest_port": 8080, "host_port": 80}]
 
 
 def test_network():
