@@ -370,16 +370,6 @@ func (s *Server) stop(ctx context.Context, b *boxlite.Box, timeout time.Duration
 	return err
 }
 
-// killAll ends all that runs in a box. What it cannot end, the stop after it does.
-func killAll(ctx context.Context, b *boxlite.Box) {
-	list, _ := b.Executions(ctx)
-	for _, x := range list {
-		if x.ExitCode == nil {
-			_ = b.Attach(ctx, x.ID).Kill()
-		}
-	}
-}
-
 func (s *Server) syncBox(w http.ResponseWriter, r *http.Request) error {
 	b, err := s.box(r)
 	if err != nil {

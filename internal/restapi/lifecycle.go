@@ -153,3 +153,19 @@ func (l *lifecycle) lastUse(i boxlite.BoxInfo, now time.Time) time.Time {
 	}
 	return last
 }
+
+// killTimeout is far beyond what an agent that answers needs to kill what runs.
+const killTimeout = 5 * time.Second
+
+// killAll ends all that runs in a box. What it cannot end, the stop after it
+// does: also where the agent is stopped, and answers to nothing.
+func killAll(ctx context.Context, b *boxlite.Box) {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	list, _ := b.Executions(ctx)
+	for _, x := range list {
+		if x.ExitCode == nil {
+			_ = b.Attach(ctx, x.ID).Kill()
+		}
+	}
+}

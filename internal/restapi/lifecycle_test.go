@@ -1,6 +1,7 @@
 package restapi
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -113,4 +114,23 @@ func TestStopAtOnce(t *testing.T) {
 	if r := want[rest.Box](x, 200, "POST", "/v1/boxes/"+b+"/stop", `{"timeout_seconds":0}`); r.Status != "stopped" {
 		t.Errorf("got %s, want stopped", r.Status)
 	}
+}
+
+// TestKillAllOfASilentBox: root in a box may stop the agent, which nobody then
+// waits for.
+func TestKillAllOfASilentBox(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	id := x.box()
+	x.exec(id, "kill -STOP $PPID; sleep 1000")
+	b, err := x.rt.Box(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*killTimeout)
+	defer cancel()
+	if killAll(ctx, b); ctx.Err() != nil {
+		t.Errorf("it waited for more than %v", 4*killTimeout)
+	}
+	_ = b.Remove(t.Context(), boxlite.RemoveOptions{Force: true})
 }

@@ -19,7 +19,7 @@ const forceTimeout = 5 * time.Second
 // went wrong is in the state it leaves.
 func (o *owner) finish(e ending) {
 	o.update(func(r *Run) { r.State = Stopping })
-	if alive(o.machine) {
+	if alive(o.machine) && !e.discard {
 		if err := o.quiesce(e); err != nil {
 			e.state, e.reason = Failed, err.Error()
 			o.unkept = err
@@ -63,7 +63,7 @@ func (o *owner) quiesce(e ending) error {
 		fmt.Fprintln(os.Stderr, "shutdown:", err) // the machine is stopped all the same
 	}
 	o.noteExit(ctx)
-	if o.spec.AutoRemove || e.discard {
+	if o.spec.AutoRemove {
 		return nil
 	}
 	_, err := o.save()

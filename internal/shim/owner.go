@@ -73,7 +73,7 @@ type ending struct {
 	state   State
 	reason  string
 	oom     bool
-	discard bool // the box is to be removed: its files need no saving
+	discard bool // the box is to be removed: nothing in it is asked, or saved
 }
 
 // Main returns at once unless this process was started as a shim; then it
