@@ -18,7 +18,8 @@ import (
 // What is dropped is gone for all commands, whoever they run as, set-user-id
 // programs included, and a box that lacks any of them has no user namespaces,
 // in which a process would have them again. What boxlite itself does in the
-// box, such as copies, is not bounded by it.
+// box, such as copies, is not bounded by it. On gVisor any user may listen on
+// ports below 1024, whoever has NET_BIND_SERVICE.
 type Capabilities struct {
 	// Add names what is kept where Drop says "ALL". A box cannot have others
 	// than those above: Create fails with [ErrUnsupported].

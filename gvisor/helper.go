@@ -84,6 +84,9 @@ func runSentry(args []string) (code int, err error) {
 	if err := registerSeccomp(); err != nil {
 		return exitFailed, err
 	}
+	if err := guardFileCapabilities(); err != nil {
+		return exitFailed, err
+	}
 	setLog(logFD)
 
 	confFlags := flag.NewFlagSet(sentryArg0, flag.ContinueOnError)

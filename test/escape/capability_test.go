@@ -157,3 +157,32 @@ func TestWithoutCapabilitiesBoxliteStillWorks(t *testing.T) {
 		t.Errorf("killed: got %+v, want signal 9", exit)
 	}
 }
+
+// TestOnlyRootGivesFilesCapabilities has a user, root, and root without
+// CAP_SETFCAP try.
+func TestOnlyRootGivesFilesCapabilities(t *testing.T) {
+	script, err := os.ReadFile("testdata/filecaps.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, _ := boxtest.New(t, boxtest.Python)
+	b := boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Python})
+	without := boxtest.Box(t, rt, boxlite.BoxOptions{Image: boxtest.Python, Capabilities: boxlite.Capabilities{Drop: []string{"SETFCAP"}}})
+	for _, tt := range []struct {
+		who  string
+		box  *boxlite.Box
+		user string
+		want string
+	}{
+		{"a user", b, "1000:1000", ""},
+		{"root", b, "root", "GIVEN path\nGIVEN relative\nGIVEN link\nGIVEN no-follow\nGIVEN descriptor\nGIVEN race\n"},
+		{"root without CAP_SETFCAP", without, "root", ""},
+		{"a user there", without, "1000:1000", ""},
+	} {
+		c := tt.box.Command(t.Context(), "python3", "-c", string(script))
+		c.User = tt.user
+		if out, err := c.CombinedOutput(); err != nil || string(out) != tt.want+"done\n" {
+			t.Errorf("%s: got %v and\n%swant\n%sdone", tt.who, err, out, tt.want)
+		}
+	}
+}

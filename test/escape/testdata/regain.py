@@ -25,6 +25,10 @@ def by_upper_bits():
     libc.syscall(UNSHARE, ctypes.c_ulong(1 << 32 | NEWUSER))
 
 
+def by_another_abi():
+    libc.syscall(0x40000000 | UNSHARE, NEWUSER)  # that of x32, where there is one
+
+
 def by_clone():
     # As fork does, in a namespace of its own.
     if libc.syscall(CLONE, NEWUSER | SIGCHLD, 0, 0, 0, 0) > 0:
@@ -76,7 +80,7 @@ def attempt(way):
 with open("/proc/self/status") as status:
     BOUNDS = next(line.split()[1] for line in status if line.startswith("CapBnd"))
 open("/owned", "w").close()
-for way in (by_unshare, by_unshare_with_more, by_upper_bits, by_clone, by_clone3):
+for way in (by_unshare, by_unshare_with_more, by_upper_bits, by_another_abi, by_clone, by_clone3):
     attempt(way)
 
 # A program with capabilities of its own: CHOWN, permitted and effective.
