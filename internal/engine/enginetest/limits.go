@@ -1,10 +1,12 @@
 package enginetest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/boxlite-go/boxlite/internal/engine"
 	"github.com/boxlite-go/boxlite/internal/guest"
 )
 
@@ -57,6 +59,14 @@ var limitCases = []testCase{
 			t.Errorf("limits of the next command: got %q, want %q", after, before)
 		}
 	}),
+	{"CapabilitiesOfRoot", Capabilities, func(t *testing.T, j *judge) {
+		j.capabilities(t, j.spec(t), "00000000a80425fb", "yes")
+	}},
+	{"DroppedCapabilitiesAreGone", Capabilities, func(t *testing.T, j *judge) {
+		s := j.spec(t)
+		s.DropCapabilities = []string{"CAP_CHOWN", "CAP_NET_RAW"}
+		j.capabilities(t, s, "00000000a80405fa", "no")
+	}},
 	with(Processes, "ProcessesBindRootToo", func(t *testing.T, b *box) {
 		c := sh(`i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done; echo all`)
 		c.Limits.Processes = 20
@@ -81,4 +91,26 @@ var limitCases = []testCase{
 			return b.output(t, "set -- /proc/[0-9]*; echo $#") <= "4" // agent, shell and a spare
 		})
 	}),
+}
+
+// capabilities looks at those of commands, and whether they may make user
+// namespaces.
+func (j *judge) capabilities(t *testing.T, s engine.Spec, root, namespaces string) {
+	t.Helper()
+	const none = "0000000000000000"
+	b := j.boot(t, s)
+	for user, want := range map[string][]string{
+		"root": {none, root, root, root, none}, "1000": {none, none, none, root, none},
+	} {
+		c := sh("grep ^Cap /proc/self/status | cut -f2")
+		c.User = user
+		if got := strings.Fields(b.run(t, c).out); !slices.Equal(got, want) {
+			t.Errorf("inheritable, permitted, effective, bounding and ambient of %s: got %q, want %q", user, got, want)
+		}
+		c = sh("unshare -U true 2>/dev/null && echo yes || echo no")
+		c.User = user
+		if got := strings.TrimSpace(b.run(t, c).out); got != namespaces {
+			t.Errorf("user namespaces of %s: got %s, want %s", user, got, namespaces)
+		}
+	}
 }

@@ -26,6 +26,8 @@ const (
 	Memory    Power = "memory"    // Spec.Memory holds and is what the box sees
 	CPUs      Power = "cpus"      // Spec.CPUs is what the box sees
 	Volumes   Power = "volumes"   // every duty of engine.Volume
+
+	Capabilities Power = "capabilities" // commands have those of the engine's contract, less Spec.DropCapabilities
 )
 
 // Options say how to judge an engine.
