@@ -63,7 +63,7 @@ type remote struct {
 // extensions are what a server has beyond BoxLite's that this client needs.
 var extensions = []string{
 	"details", "lease", "main", "files.tree", "network.connect", "network.modes", "attach.lossless",
-	"attach.patience", "images.transfer",
+	"attach.patience", "attach.acks", "images.transfer",
 	"images.progress", "info", "errors.cause", "volumes.prune",
 }
 

@@ -2,23 +2,18 @@ package boxlite
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/boxlite-go/boxlite/internal/guest"
 	"github.com/boxlite-go/boxlite/internal/rest"
 	"github.com/boxlite-go/boxlite/internal/restclient"
-	"github.com/coder/websocket"
 )
 
 // mainID is the execution of the main command of a job, as servers call it.
@@ -125,13 +120,12 @@ const patience = "3600"
 
 func (b *remoteBox) follow(c *Cmd, id string, query url.Values) (process, error) {
 	query.Set("patience", patience)
+	query.Set("acks", "true")
 	conn, err := b.rt.c.Socket(c.ctx, restclient.Request{Path: b.path("executions", id, "attach"), Query: query})
 	if err != nil {
 		return nil, err
 	}
-	p := &remoteProcess{conn: conn, id: id, gap: c.from.Gap}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
-	return p, nil
+	return newRemoteProcess(conn, id, c.from.Gap), nil
 }
 
 // ended says how a command ended. Its box, if it ends with it, has been stopped
@@ -191,167 +185,4 @@ func executionFrom(x rest.Execution) Execution {
 		e.Ended = *x.EndedAt
 	}
 	return e
-}
-
-// remoteProcess is a socket to an execution. It implements process.
-type remoteProcess struct {
-	conn   *websocket.Conn
-	id     string
-	gap    func(stderr bool, from, to int64)
-	ctx    context.Context //nolint:containedctx // the life of the socket
-	cancel context.CancelFunc
-	busy   atomic.Bool // output waits for the caller, so pongs are not seen
-
-	reason           string // why the box died; with the two below of Copy alone
-	lostOut, lostErr int64
-	buf              []byte
-}
-
-func (p *remoteProcess) ID() string { return p.id }
-
-func (p *remoteProcess) Lost() (stdout, stderr int64) { return p.lostOut, p.lostErr }
-
-func (p *remoteProcess) Close() error {
-	p.cancel()
-	return p.conn.CloseNow()
-}
-
-// Times of the attach protocol, as the server has them.
-const (
-	pingEvery = 15 * time.Second
-	pingWait  = 30 * time.Second
-)
-
-// ping sees to it that a server that is gone is noticed.
-func (p *remoteProcess) ping(ctx context.Context) {
-	t := time.NewTicker(pingEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-			if p.busy.Load() {
-				continue
-			}
-			wait, stop := context.WithTimeout(ctx, pingWait)
-			err := p.conn.Ping(wait)
-			stop()
-			if err != nil && !p.busy.Load() {
-				_ = p.conn.CloseNow()
-				return
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// Copy writes output until the command has ended.
-func (p *remoteProcess) Copy(stdout, stderr io.Writer) (guest.Exit, error) {
-	ctx, cancel := context.WithCancel(p.ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { p.ping(ctx) })
-	p.buf = make([]byte, 64<<10)
-	sinks := map[byte]*remoteSink{rest.Stdout: {w: stdout}, rest.Stderr: {w: stderr}}
-	for {
-		kind, r, err := p.conn.Reader(p.ctx)
-		if err != nil {
-			return guest.Exit{}, broke(err)
-		}
-		if kind == websocket.MessageBinary {
-			if err := p.output(r, sinks); err != nil {
-				return guest.Exit{}, broke(err)
-			}
-			continue
-		}
-		var f rest.Frame
-		text, err := io.ReadAll(r) // the socket bounds it
-		if err == nil {
-			err = json.Unmarshal(text, &f)
-		}
-		if err != nil {
-			return guest.Exit{}, broke(err)
-		}
-		switch f.Type {
-		case "exit":
-			p.reason = f.Reason
-			x := guest.Exit{Code: f.ExitCode, Signal: f.Signal, Cause: guest.Cause(f.Cause)}
-			return x, errors.Join(sinks[rest.Stdout].err, sinks[rest.Stderr].err)
-		case "gap":
-			p.missed(f)
-		}
-	}
-}
-
-// broke is a socket that ended before the command.
-func broke(err error) error {
-	return fmt.Errorf("the connection broke: %w: %w", err, io.ErrUnexpectedEOF)
-}
-
-func (p *remoteProcess) missed(f rest.Frame) {
-	n := max(0, f.To-f.From)
-	if f.Stream == "stderr" {
-		p.lostErr += n
-	} else {
-		p.lostOut += n
-	}
-	if p.gap != nil {
-		p.gap(f.Stream == "stderr", f.From, f.To)
-	}
-}
-
-// remoteSink is where one output goes. After its writer failed it discards.
-type remoteSink struct {
-	w   io.Writer
-	err error
-}
-
-// output passes on one message. The error is the socket's.
-func (p *remoteProcess) output(r io.Reader, sinks map[byte]*remoteSink) error {
-	var channel [1]byte
-	if _, err := io.ReadFull(r, channel[:]); err != nil {
-		return err
-	}
-	sink := sinks[channel[0]]
-	for {
-		n, err := r.Read(p.buf)
-		if n > 0 && sink != nil && sink.w != nil && sink.err == nil {
-			p.busy.Store(true)
-			_, sink.err = sink.w.Write(p.buf[:n])
-			p.busy.Store(false)
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// Stdin is the input of the command.
-func (p *remoteProcess) Stdin() io.WriteCloser { return &remoteStdin{p} }
-
-type remoteStdin struct{ p *remoteProcess }
-
-// inputPiece is how much goes in one message, in bytes: as much as the agent
-// takes in one frame.
-const inputPiece = 256 << 10
-
-func (s *remoteStdin) Write(b []byte) (int, error) {
-	total := 0
-	for piece := range slices.Chunk(b, inputPiece) {
-		if err := s.p.conn.Write(s.p.ctx, websocket.MessageBinary, piece); err != nil {
-			return total, io.ErrClosedPipe // the command has ended, or the socket is gone
-		}
-		total += len(piece)
-	}
-	return total, nil
-}
-
-// Close sends the end of the input.
-func (s *remoteStdin) Close() error {
-	text, _ := json.Marshal(rest.Order{Type: "stdin_eof"}) // cannot fail
-	return s.p.conn.Write(s.p.ctx, websocket.MessageText, text)
 }

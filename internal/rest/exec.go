@@ -72,8 +72,12 @@ const (
 	Stderr = 2
 )
 
+// InputWindow is how much input, in bytes, a client that asked for acks may have sent
+// beyond what the command has been given.
+const InputWindow = 1 << 20
+
 // Frame is a text frame of an attach, to the client. Which fields it has
-// depends on its type: exit, error or gap.
+// depends on its type: exit, error, gap or taken.
 type Frame struct {
 	Type string `json:"type"`
 
@@ -88,6 +92,8 @@ type Frame struct {
 	Stream string `json:"stream"` // of a gap, in bytes
 	From   int64  `json:"from"`
 	To     int64  `json:"to"`
+
+	Bytes int64 `json:"bytes"` // of input that was taken
 }
 
 // Order is a text frame of an attach, to the server.

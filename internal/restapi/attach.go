@@ -53,6 +53,8 @@ type wish struct {
 	from    boxlite.AttachOptions
 	offsets bool // the client counts bytes, and wants to be told of gaps
 
+	acks bool // the client wants to be told how much of its input was taken
+
 	// patience is how long the client may take nothing, and answer nothing,
 	// before its command goes on without it. Less than the common times counts
 	// as those.
@@ -89,6 +91,9 @@ func wishOf(r *http.Request) (wish, error) {
 			return o, httpapi.InvalidArgument.Errorf("patience %.40q: give 0 to %v seconds", v, maxPatience.Seconds())
 		}
 		o.patience = time.Duration(n) * time.Second
+	}
+	if o.acks, err = boolQuery(r, "acks", false); err != nil {
+		return o, err
 	}
 	o.from.Lossy, err = boolQuery(r, "lossy", !o.write)
 	return o, err

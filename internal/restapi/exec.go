@@ -77,7 +77,7 @@ func (s *Server) run(ctx context.Context, b *boxlite.Box, req *rest.Exec, timeou
 	}
 	x := s.sessions.add(b.ID(), f, release)
 	if req.Stdin != nil {
-		f.in.put(f.ctx, []byte(*req.Stdin))
+		f.in.put(f.ctx, []byte(*req.Stdin), maxInput)
 		f.in.close()
 	}
 	return x.id, nil

@@ -4,12 +4,26 @@ import (
 	"context"
 	"io"
 	"sync"
+
+	"github.com/boxlite-go/boxlite/internal/rest"
 )
 
 // maxInput is how much input may wait for a command, in bytes, before its
 // client is read no more: several times what people paste, and what a box
 // takes on its way besides.
 const maxInput = 256 << 10
+
+// Of the input of a client that is told what was taken, this much may wait. Such a
+// client has half of it on its way at most, and others may have been there before
+// it: so it is always read, and its pings and answers are seen.
+const (
+	maxTold   = 2 * rest.InputWindow
+	tellEvery = rest.InputWindow / 16 // bytes; so that single characters are not told
+)
+
+// maxPiece is how much is passed on at a time, in bytes: what a command takes slowly
+// is told bit by bit.
+const maxPiece = 128 << 10
 
 // input is what clients have sent to a command and it has not read. While it
 // is not full its client can be listened to: for signals, and for the answers
@@ -19,6 +33,8 @@ type input struct {
 	changed sync.Cond // broadcast at each change of what follows
 	buf     []byte
 	moving  int    // bytes on their way to the command
+	came    int64  // bytes of all clients together
+	gone    int64  // of these, bytes that the command has been given
 	eof     bool   // nothing comes after buf
 	passed  bool   // all has been passed on, the end too
 	over    bool   // the stream has ended: what comes is discarded
@@ -31,21 +47,45 @@ func newInput() *input {
 	return in
 }
 
-// put adds p once there is room, whatever its length. It waits for as long as
-// ctx lives.
-func (in *input) put(ctx context.Context, p []byte) {
+// put adds p, whatever its length, once less than most waits. It waits for as long
+// as ctx lives.
+func (in *input) put(ctx context.Context, p []byte, most int) {
 	stop := context.AfterFunc(ctx, in.wake)
 	defer stop()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for in.fullLocked() && ctx.Err() == nil {
+	for in.fullLocked(most) && ctx.Err() == nil {
 		in.changed.Wait()
 	}
 	if in.over || in.eof || ctx.Err() != nil {
 		return
 	}
 	in.buf = append(in.buf, p...)
+	in.came += int64(len(p))
 	in.changed.Broadcast()
+}
+
+// arrived is how many bytes have come.
+func (in *input) arrived() int64 {
+	if in == nil {
+		return 0
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.came
+}
+
+// taken waits until the command has been given that many bytes, and returns how
+// many it has. It is false when that will not be, or ctx has ended.
+func (in *input) taken(ctx context.Context, bytes int64) (int64, bool) {
+	stop := context.AfterFunc(ctx, in.wake)
+	defer stop()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for in.gone < bytes && !in.over && ctx.Err() == nil {
+		in.changed.Wait()
+	}
+	return in.gone, in.gone >= bytes && ctx.Err() == nil
 }
 
 func (in *input) wake() {
@@ -55,13 +95,13 @@ func (in *input) wake() {
 }
 
 // full tells whether put would wait.
-func (in *input) full() bool {
+func (in *input) full(most int) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.fullLocked()
+	return in.fullLocked(most)
 }
 
-func (in *input) fullLocked() bool { return len(in.buf)+in.moving >= maxInput && !in.over }
+func (in *input) fullLocked(most int) bool { return len(in.buf)+in.moving >= most && !in.over }
 
 // close says that no more will come.
 func (in *input) close() {
@@ -108,13 +148,18 @@ func (in *input) next() []byte {
 	for len(in.buf) == 0 && !in.eof && !in.over {
 		in.changed.Wait()
 	}
-	p := in.buf
-	in.buf, in.moving = nil, len(p)
+	p := in.buf[:min(len(in.buf), maxPiece)]
+	if in.moving = len(p); in.moving == len(in.buf) {
+		in.buf = nil
+	} else {
+		in.buf = in.buf[in.moving:]
+	}
 	return p
 }
 
 func (in *input) moved() {
 	in.mu.Lock()
+	in.gone += int64(in.moving)
 	in.moving = 0
 	in.changed.Broadcast()
 	in.mu.Unlock()

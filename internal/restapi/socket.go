@@ -77,6 +77,7 @@ func (k *socket) serve(conn *websocket.Conn, f *follower) {
 		k.in = f.in
 	}
 	close(k.ready)
+	before := k.in.arrived()
 	conn.SetReadLimit(maxMessage)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -86,6 +87,9 @@ func (k *socket) serve(conn *websocket.Conn, f *follower) {
 	if f == nil {
 		k.finish(k.x.result())
 		return
+	}
+	if k.wish.acks && k.in != nil {
+		wg.Go(func() { k.tell(before) })
 	}
 	f.join(k)
 	select {
@@ -178,7 +182,34 @@ func (k *socket) answers(timeout time.Duration) bool {
 
 // full tells whether the client has sent more than its command has read, so
 // that nothing is read from it and no answer is seen.
-func (k *socket) full() bool { return k.in != nil && k.in.full() }
+func (k *socket) full() bool { return k.in != nil && k.in.full(k.room()) }
+
+// room is how much input may wait before the client is read no more.
+func (k *socket) room() int {
+	if k.wish.acks {
+		return maxTold
+	}
+	return maxInput
+}
+
+// tell says how much of what the client has sent its command has been given, until
+// the socket or the stream ends.
+func (k *socket) tell(before int64) {
+	for told := before; ; {
+		n, ok := k.in.taken(k.ctx, told+tellEvery)
+		if !ok {
+			return
+		}
+		told = n
+		k.text(takenFrame{"taken", n - before})
+	}
+}
+
+// takenFrame says how many bytes of the input from this socket have been taken.
+type takenFrame struct {
+	Type  string `json:"type"`
+	Bytes int64  `json:"bytes"`
+}
 
 // sending tells whether a frame is being sent now. To send a ping meanwhile
 // would give the client less time to take it than it has.
@@ -238,7 +269,7 @@ func (k *socket) read() {
 			_ = k.conn.Close(websocket.StatusPolicyViolation, "read-only attach")
 			return
 		case k.in != nil:
-			k.in.put(k.ctx, p)
+			k.in.put(k.ctx, p, k.room())
 		}
 	}
 }

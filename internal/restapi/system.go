@@ -20,7 +20,7 @@ const (
 var extensions = []string{
 	"security", "host_volumes", "labels", "hostname", "auto_remove", "exec.user", "exec.stdin", "exec.limits",
 	"exec.size", "attach.offsets", "attach.readers", "executions.list", "files.raw", "files.range", "sync", "logs",
-	"images", "images.transfer", "images.progress", "info", "details", "lease", "main", "files.tree", "network.connect", "attach.lossless", "attach.patience",
+	"images", "images.transfer", "images.progress", "info", "details", "lease", "main", "files.tree", "network.connect", "attach.lossless", "attach.patience", "attach.acks",
 	"network.modes", "start.implied", "errors.cause", "volumes.prune", "ports", "egress.deny", "egress.update", "egress.log", "secrets.update", "save_interval", "health_check", "idempotency_key", "prometheus",
 }
 
