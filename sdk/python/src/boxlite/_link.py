@@ -159,6 +159,7 @@ class Link:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._tries = 0
         self._steps = 0
+        self._unread = False  # something has come that no step has looked at
         self._generation = api.connector.generation
         self._pid = os.getpid()
         self._gone: BoxliteError | None = None  # what has become of the server
@@ -242,20 +243,22 @@ class Link:
             if ws is None:
                 await self._attach()
                 return
-            moved = False
+            moved, self._unread = self._unread, False
             while (message := ws.poll()) is not None:
                 moved = True
                 self._take(*message)
                 if self.exit is not None:
                     self.hang_up()
                     return
+            if ws.ended:
+                await self._lost(None)
+                return
+            waiting = ws.stream.pending()
             ws.stream.transmit()
             if moved:
                 self._tries = 0
+            if moved or ws.stream.pending() < waiting:
                 await ws.stream.give_way()
-                return
-            if ws.ended:
-                await self._lost(None)
                 return
             if not ws.stream.receive():
                 await ws.stream.wait(True, ws.stream.pending() > 0, timeout)
@@ -382,7 +385,8 @@ class Link:
     async def _look(self, ws: WebSocket) -> None:
         """Takes what has come, which may be the end of the line."""
         try:
-            if not ws.stream.receive():
+            self._unread = ws.stream.receive()
+            if not self._unread:
                 return
         except OSError:
             pass  # the next step meets it too

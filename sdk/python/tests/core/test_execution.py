@@ -58,6 +58,19 @@ async def test_input_and_output_larger_than_all_buffers(box):
     assert (await execution.stdout().read()).encode() == data
 
 
+async def test_input_of_a_command_that_says_nothing(box):
+    """Which is no reason to wait."""
+
+    async def count(size):
+        execution = await box.exec("wc", ["-c"])
+        await execution.stdin().send_input(bytes(size))
+        await execution.stdin().close()
+        return int(await execution.stdout().read())
+
+    for size in (0, 1, 100_000, 10_000_000):
+        assert await asyncio.wait_for(count(size), 120) == size
+
+
 async def test_items_are_lines(box):
     execution = await box.exec("sh", ["-c", "echo one; printf 'prompt> '; sleep 0.4; echo; printf 'a\\r\\nb\\n\\nend'"])
     items = [item async for item in execution.stdout()]

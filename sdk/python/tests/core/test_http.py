@@ -436,9 +436,11 @@ class Sockets:
     """A server that upgrades, plays its frames one after the other in small
     pieces, and keeps what comes."""
 
-    def __init__(self, *plays: bytes, piece: int = 1 << 20) -> None:
+    def __init__(self, *plays: bytes, piece: int = 1 << 20, waits: bool = False) -> None:
         self.plays = list(plays)
         self.piece = piece
+        self.waits = waits  # for the end of the connection, after its play
+        self.heard = asyncio.Event()
         self.targets: list[str] = []
         self.ended = asyncio.Event()
         self.got = bytearray()
@@ -455,8 +457,10 @@ class Sockets:
                 writer.write(play[at : at + self.piece])
                 await writer.drain()
                 await asyncio.sleep(0)
-            if play.endswith(EXIT):
-                self.got += await reader.read()
+            if self.waits or play.endswith(EXIT):
+                while data := await reader.read(1 << 16):
+                    self.got += data
+                    self.heard.set()
                 self.ended.set()
         writer.close()
 
@@ -516,6 +520,30 @@ async def test_a_line_that_breaks_is_made_again_where_it_was():
         "/v1/boxes/box/executions/exec/attach?patience=600&stdout_offset=3&stderr_offset=3",
         "/v1/boxes/box/executions/exec/attach?patience=600&stdout_offset=6&stderr_offset=6",
     ]
+
+
+async def test_input_goes_to_no_line_that_has_ended():
+    """The kernel would take it, and nobody get it."""
+    sockets = Sockets(b"", EXIT)
+    async with link_to(sockets) as link:
+        await link.until(lambda: link._ws is not None)
+        assert await link._ws.stream.wait(True, False, 60)  # its end has come
+        await link.send(2, b"input")
+        await link.until(lambda: False)
+    await sockets.ended.wait()
+    assert len(sockets.targets) == 2
+
+
+@pytest.mark.parametrize("said", [b"", frame(9, b"ping"), frame(2, b"\x01out"), frame(2, b"\x01out")[:3]])
+async def test_input_waits_for_no_output(said):
+    """Whatever the server has said before."""
+    sockets = Sockets(said, waits=True)
+    async with link_to(sockets) as link:
+        await link.until(lambda: link._ws is not None)
+        stream = link._ws.stream
+        assert not said or stream.buffer or await stream.wait(True, False, 60)
+        await asyncio.wait_for(link.send(2, b"input"), 60)
+        await sockets.heard.wait()
 
 
 async def test_output_that_is_lost_is_told():
