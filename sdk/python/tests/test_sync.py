@@ -117,6 +117,15 @@ def test_from_many_threads(home: pathlib.Path) -> None:
     assert [t.name for t in threading.enumerate()].count("boxlite") == 1
 
 
+def test_lines_in_their_order(home: pathlib.Path) -> None:
+    box = boxlite.SyncBoxlite.default().create(boxlite.BoxOptions(image="alpine:latest"))
+    with box:
+        lines = list(box.exec("seq", ["200000"]).stdout())
+        assert lines == [f"{i}\n" for i in range(1, 200_001)]
+        out = box.exec("sh", ["-c", "echo one; echo two; sleep 0.2; printf three"]).stdout()
+        assert [next(out), out.read(), list(out)] == ["one\n", "two\nthree", []]
+
+
 def test_interrupt_ends_the_waiting_alone(home: pathlib.Path) -> None:
     with boxlite.SyncSimpleBox(image="alpine:latest") as box:
         timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))

@@ -98,8 +98,8 @@ class ExecOutput(Unpicklable):
     async def __anext__(self) -> str:
         deadline = 0.0
         while True:
-            if self._lines:
-                return self._lines.popleft()
+            if (line := self._line()) is not None:
+                return line
             if not self._spool.empty():
                 self._split(self._decoder.decode(self._spool.take()))
                 continue
@@ -131,6 +131,13 @@ class ExecOutput(Unpicklable):
         except StopAsyncIteration:
             pass
         return "".join(parts)
+
+    def _line(self) -> str | None:
+        """A line that is here already. May be called from any thread."""
+        try:
+            return self._lines.popleft()
+        except IndexError:
+            return None
 
     def _more(self) -> bool:
         return not self._spool.empty()

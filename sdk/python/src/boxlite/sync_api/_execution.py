@@ -28,7 +28,9 @@ class _SyncExecOutput:
         return self
 
     def __next__(self) -> str:
-        return next(self._items)
+        # To ask the loop's thread for each line would take a hundred times as long.
+        line = self._async._line()
+        return next(self._items) if line is None else line
 
     read = sync(ExecOutput.read)
 
