@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -302,72 +301,6 @@ func TestSetNetwork(t *testing.T) {
 	if err := again.SetNetwork(t.Context(), list); !errors.Is(err, boxlite.ErrState) {
 		t.Errorf("give a running box a network: got %v, want ErrState", err)
 	}
-}
-
-// TestSetNetworkDuringAStart changes what a box may reach after its start has
-// begun, and before there is a shim that could be told.
-func TestSetNetworkDuringAStart(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		change egress.Policy
-		want   error
-	}{
-		{egress.Policy{Mode: egress.AllowList}, nil},
-		{egress.Policy{Mode: egress.Disabled}, boxlite.ErrState},
-	} {
-		dir := t.TempDir()
-		rt, begun, goOn := slowHelper(t, dir)
-		b := newBox(t, rt, boxlite.BoxOptions{})
-		started := make(chan error, 1)
-		go func() { started <- b.Start(t.Context()) }()
-		begun()
-		if err := b.SetNetwork(t.Context(), tt.change); err != nil {
-			t.Fatal(err)
-		}
-		goOn()
-		if err := <-started; !errors.Is(err, tt.want) {
-			t.Errorf("%s: start: got %v, want %v", tt.change.Mode, err, tt.want)
-		}
-		told := func() (changes []string) {
-			for e, err := range b.NetworkLog(t.Context(), boxlite.NetworkLogOptions{}) {
-				if err != nil {
-					t.Fatal(err)
-				}
-				changes = append(changes, string(e.Kind)+" "+e.Rule)
-			}
-			return changes
-		}
-		if tt.want == nil { // what the network does is written down a moment later
-			eventually(t, "the network is told of the change", func() bool { return slices.Equal(told(), []string{"policy allowlist"}) })
-		}
-		if info, err := b.Info(t.Context()); err != nil || (info.State == boxlite.StateRunning) != (tt.want == nil) {
-			t.Errorf("%s: after the start: got %v, %v", tt.change.Mode, info.State, err)
-		}
-	}
-}
-
-// slowHelper opens a runtime whose shims wait to begin until goOn is called; begun
-// waits until one does.
-func slowHelper(t *testing.T, dir string) (rt *boxlite.Runtime, begun, goOn func()) {
-	t.Helper()
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	here, there := filepath.Join(dir, "begun"), filepath.Join(dir, "go-on")
-	for _, pipe := range []string{here, there} {
-		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	helper := filepath.Join(dir, "helper")
-	script := "#!/bin/bash\necho >" + here + "\nread <" + there + "\nexec -a boxlite-shim " + program + ` "$@"` + "\n"
-	if err := os.WriteFile(helper, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	rt = newRuntimeWith(t, boxlite.Config{Helper: helper})
-	begun = func() { _, _ = os.ReadFile(here) }
-	return rt, begun, func() { _ = os.WriteFile(there, []byte("\n"), 0o600) }
 }
 
 func TestDialErrors(t *testing.T) {

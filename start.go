@@ -103,11 +103,15 @@ func (b *localBox) spawn(ctx context.Context, foreground bool) error {
 	if err := b.rt.remember(b.id, p); err != nil {
 		return err
 	}
-	// It runs by now: that nobody waits for it any more neither keeps it from what
-	// was decided meanwhile, nor leaves it behind.
+	return b.settle(ctx, o)
+}
+
+// settle does what is left once the box runs. That nobody waits for it any more
+// neither keeps the box from what was decided meanwhile, nor leaves it behind.
+func (b *localBox) settle(ctx context.Context, begun BoxOptions) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	if err := b.settleNetwork(ctx, o); err != nil {
+	if err := b.settleNetwork(ctx, begun); err != nil {
 		return errors.Join(err, b.shim().Stop(ctx, shim.StopOptions{}))
 	}
 	return nil

@@ -2,6 +2,7 @@ package restapi
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -19,15 +20,11 @@ import (
 // connect turns its connection into one to a port of a box. Unlike a tunnel it
 // needs no port of its own, and asks for the key.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	port, err := strconv.ParseUint(q.Get("port"), 10, 16)
-	if err != nil || port == 0 {
-		return httpapi.InvalidArgument.Errorf("port %.20q: give 1 to 65535", q.Get("port"))
+	port, err := portQuery(r)
+	if err != nil {
+		return err
 	}
-	network := q.Get("network")
-	if network == "" {
-		network = "tcp"
-	}
+	network := cmp.Or(r.URL.Query().Get("network"), "tcp")
 	if !headerHas(r.Header, "Connection", "upgrade") || !headerHas(r.Header, "Upgrade", rest.TunnelProtocol) {
 		w.Header().Set("Upgrade", rest.TunnelProtocol)
 		return httpapi.InvalidArgument.Errorf("send the request as an upgrade to %s", rest.TunnelProtocol)
@@ -42,7 +39,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return full("%d tunnels are open, the most this server has", maxTunnels)
 	}
-	to, err := b.DialContext(r.Context(), network, net.JoinHostPort("box", strconv.Itoa(int(port))))
+	to, err := b.DialContext(r.Context(), network, net.JoinHostPort("box", port))
 	if err != nil {
 		return err
 	}
@@ -67,6 +64,16 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 	}
 	joinConns(here, to)
 	return nil
+}
+
+// portQuery is the port that the query names.
+func portQuery(r *http.Request) (string, error) {
+	v := r.URL.Query().Get("port")
+	port, err := strconv.ParseUint(v, 10, 16)
+	if err != nil || port == 0 {
+		return "", httpapi.InvalidArgument.Errorf("port %.20q: give 1 to 65535", v)
+	}
+	return strconv.FormatUint(port, 10), nil
 }
 
 // buffered is a connection of which the first bytes may have been read.

@@ -70,18 +70,10 @@ func (s *Server) putFiles(w http.ResponseWriter, r *http.Request) error {
 	}
 	body := s.upload(w, r)
 	if kind == typeRaw {
-		mode, err := fileMode(r)
+		one, err := rawFile(r, b, dst, body)
 		if err != nil {
 			return err
 		}
-		if r.ContentLength < 0 {
-			return httpapi.LengthMissing("a single file")
-		}
-		name := strings.TrimPrefix(path.Clean("/"+dst), "/")
-		if st, err := fs.Stat(b.FS(r.Context()), name); strings.HasSuffix(dst, "/") || name == "" || err == nil && st.IsDir() {
-			return httpapi.InvalidArgument.Errorf("path %q: names a directory, and the body is one file", dst)
-		}
-		one := oneFile(path.Base(name), mode, r.ContentLength, body)
 		defer one.Close()
 		body = one
 	}
@@ -90,6 +82,22 @@ func (s *Server) putFiles(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// rawFile makes an archive of a body that is one file.
+func rawFile(r *http.Request, b *boxlite.Box, dst string, body io.Reader) (*io.PipeReader, error) {
+	mode, err := fileMode(r)
+	if err != nil {
+		return nil, err
+	}
+	if r.ContentLength < 0 {
+		return nil, httpapi.LengthMissing("a single file")
+	}
+	name := strings.TrimPrefix(path.Clean("/"+dst), "/")
+	if st, err := fs.Stat(b.FS(r.Context()), name); strings.HasSuffix(dst, "/") || name == "" || err == nil && st.IsDir() {
+		return nil, httpapi.InvalidArgument.Errorf("path %q: names a directory, and the body is one file", dst)
+	}
+	return oneFile(path.Base(name), mode, r.ContentLength, body), nil
 }
 
 // uploadError tells a body that broke off from what the box refused.

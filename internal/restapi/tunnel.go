@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -33,9 +32,9 @@ const (
 // tunnel prepares one connection to a port of a box: a listener of its own,
 // that answers one CONNECT.
 func (s *Server) tunnel(w http.ResponseWriter, r *http.Request) error {
-	port, err := strconv.ParseUint(r.URL.Query().Get("port"), 10, 16)
-	if err != nil || port == 0 {
-		return httpapi.InvalidArgument.Errorf("port %.20q: give 1 to 65535", r.URL.Query().Get("port"))
+	port, err := portQuery(r)
+	if err != nil {
+		return err
 	}
 	b, err := s.box(r)
 	if err != nil {
@@ -60,7 +59,7 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.wg.Go(func() { // ends with the tunnel, or with the server
 		defer func() { <-s.tunnels }()
-		if err := s.serveTunnel(l.(*net.TCPListener), b, uint16(port)); err != nil && s.ctx.Err() == nil {
+		if err := s.serveTunnel(l.(*net.TCPListener), b, port); err != nil && s.ctx.Err() == nil {
 			s.log.Info("tunnel ended", slog.String("box", b.ID()), slog.Any("err", err))
 		}
 	})
@@ -69,7 +68,7 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request) error {
 }
 
 // serveTunnel waits for the one client of a tunnel and joins it to the box.
-func (s *Server) serveTunnel(l *net.TCPListener, b *boxlite.Box, port uint16) error {
+func (s *Server) serveTunnel(l *net.TCPListener, b *boxlite.Box, port string) error {
 	defer l.Close()
 	stop := context.AfterFunc(s.ctx, func() { l.Close() })
 	defer stop()
@@ -94,7 +93,7 @@ func (s *Server) serveTunnel(l *net.TCPListener, b *boxlite.Box, port uint16) er
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, tunnelWait)
 	defer cancel()
-	to, err := b.DialContext(ctx, "tcp", net.JoinHostPort("box", strconv.Itoa(int(port))))
+	to, err := b.DialContext(ctx, "tcp", net.JoinHostPort("box", port))
 	if err != nil {
 		_, werr := io.WriteString(conn, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 		return errors.Join(err, werr)
