@@ -173,6 +173,9 @@ func TestReload(t *testing.T) {
 		{"unknown scope", "a key-of-a-0123456789 box:all\n", `no scope "box:all"`, 0o600},
 		{"too many fields", "a key-of-a-0123456789 box:read extra\n", "line 1", 0o600},
 		{"name twice", "a key-of-a-0123456789\na key-of-b-0123456789\n", "used twice", 0o600},
+		{"key twice", "a key-of-a-0123456789 box:read\nb key-of-a-0123456789\n", `"a" and "b" have the same key`, 0o600},
+		{"cut in a key", strings.Repeat("# comment\n", 1<<17) + "a key-of-a-0123456789-and-more\n", "at most 1048576", 0o600},
+		{"long line", "a " + strings.Repeat("x", 1<<17) + "\n", "too long", 0o600},
 		{"empty", "# nothing\n", "0 keys", 0o600},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

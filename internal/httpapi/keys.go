@@ -99,6 +99,13 @@ func (k *Keys) Load(single, file string) error {
 		}
 		keys = append(keys, more...)
 	}
+	for i, a := range keys {
+		for _, b := range keys[:i] {
+			if a.digest == b.digest {
+				return fmt.Errorf("keys: %q and %q have the same key; give each its own", b.who.Name, a.who.Name)
+			}
+		}
+	}
 	k.set(keys)
 	return nil
 }
@@ -112,8 +119,13 @@ func readKeys(file string) ([]key, error) {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err == nil && st.Mode().Perm()&0o077 != 0 {
+	switch st, err := f.Stat(); {
+	case err != nil:
+		return nil, fmt.Errorf("keys: %w", err)
+	case st.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("keys: %s can be read by others; run \"chmod 600 %s\"", file, file)
+	case st.Size() > maxKeyFile: // the beginning of a key would be one
+		return nil, fmt.Errorf("keys: %s has %d bytes, at most %d", file, st.Size(), maxKeyFile)
 	}
 	var keys []key
 	names := map[string]bool{}
@@ -134,10 +146,13 @@ func readKeys(file string) ([]key, error) {
 		names[one.who.Name] = true
 		keys = append(keys, one)
 	}
-	if len(keys) == 0 || len(keys) > maxKeys {
+	switch {
+	case sc.Err() != nil:
+		return nil, fmt.Errorf("keys: %s: %w", file, sc.Err())
+	case len(keys) == 0 || len(keys) > maxKeys:
 		return nil, fmt.Errorf("keys: %s has %d keys; give 1 to %d", file, len(keys), maxKeys)
 	}
-	return keys, sc.Err()
+	return keys, nil
 }
 
 func parseKey(fields []string) (key, error) {
