@@ -1,6 +1,7 @@
 package boxlite
 
 import (
+	"context"
 	"net"
 	"time"
 )
@@ -13,6 +14,13 @@ func Datagrams(stream interface {
 },
 ) net.Conn {
 	return &datagrams{boxStream: stream}
+}
+
+// Lease has the runtime of a server open its lease, as what starts a box does that
+// has just found it open.
+func Lease(ctx context.Context, rt *Runtime) error {
+	_, err := rt.on.(*remote).leaseHeader(ctx)
+	return err
 }
 
 // ForgetEnded has a runtime of this host forget boxes that ended by themselves, as

@@ -167,8 +167,10 @@ func (r *remote) Close() error {
 		return nil
 	}
 	r.turn <- struct{}{} // whoever opens a lease is waited for; afterwards nobody does
-	if r.lease != nil {
-		r.lease.end()
+	l := r.lease
+	<-r.turn
+	if l != nil {
+		l.end()
 	}
 	r.c.Close()
 	return nil

@@ -1,6 +1,7 @@
 package boxlite_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"path"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/httpapi"
@@ -72,6 +74,24 @@ func TestReapedIsNotFound(t *testing.T) {
 	_, there, _ := behind(t, "/v1/boxes/*/executions/x", refused(httpapi.Reaped.Errorf("it was ended by the server")))
 	if _, err := there.Execution(t.Context(), "x"); !errors.Is(err, boxlite.ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
+	}
+}
+
+// TestLeaseOfAClosedRuntime: who has found the runtime open a moment before does not
+// wait for it for ever.
+func TestLeaseOfAClosedRuntime(t *testing.T) {
+	t.Parallel()
+	_, _, far := behind(t, "none", nil)
+	if err := boxlite.Lease(t.Context(), far); err != nil {
+		t.Fatal(err)
+	}
+	if err := far.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := boxlite.Lease(ctx, far); !errors.Is(err, boxlite.ErrRuntimeClosed) {
+		t.Errorf("got %v, want ErrRuntimeClosed", err)
 	}
 }
 
