@@ -2,7 +2,10 @@ package boxlite
 
 import (
 	"context"
+	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -14,6 +17,15 @@ func Datagrams(stream interface {
 },
 ) net.Conn {
 	return &datagrams{boxStream: stream}
+}
+
+// Follow reads a log that is followed, from f on; open finds the one that has taken
+// its place. files tells how many it has open.
+func Follow(f *os.File, open func() (*os.File, error)) (r io.ReadCloser, files func() int) {
+	l := &logReader{files: []*os.File{f}}
+	none := &localBox{rt: &local{home: filepath.Dir(f.Name())}, id: "none"} // so that it ends
+	l.Reader = &tailReader{b: none, ctx: context.Background(), f: f, l: l, open: open}
+	return l, func() int { return len(l.files) }
 }
 
 // Lease has the runtime of a server open its lease, as what starts a box does that

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ func (b *localBox) readLog(ctx context.Context, path string, o LogOptions) (io.R
 	}
 	l := &logReader{Reader: io.MultiReader(old, now), files: []*os.File{old, now}}
 	if o.Follow {
-		l.Reader = io.MultiReader(old, &tailReader{b: b, ctx: ctx, f: now, path: path, l: l})
+		l.Reader = io.MultiReader(old, &tailReader{b: b, ctx: ctx, f: now, l: l, open: func() (*os.File, error) { return os.Open(path) }})
 	}
 	return l, nil
 }
@@ -157,6 +158,14 @@ func (l *logReader) add(f *os.File) error {
 	return nil
 }
 
+// drop closes a file that has been read.
+func (l *logReader) drop(f *os.File) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.files = slices.DeleteFunc(l.files, func(g *os.File) bool { return f == g })
+	f.Close()
+}
+
 // Close ends a Read under way, too.
 func (l *logReader) Close() (err error) {
 	l.mu.Lock()
@@ -173,7 +182,8 @@ type tailReader struct {
 	b    *localBox
 	ctx  context.Context //nolint:containedctx // io.Reader has no place for one
 	f    *os.File
-	path string
+	next *os.File                 // has taken the place of f, which is read to its end first; nil: none
+	open func() (*os.File, error) // the log as it is called now
 	l    *logReader
 }
 
@@ -187,10 +197,15 @@ func (t *tailReader) Read(p []byte) (int, error) {
 		if n > 0 || err != nil && err != io.EOF {
 			return n, err
 		}
-		switch moved, err := t.move(); {
-		case err != nil:
+		if t.next != nil {
+			t.l.drop(t.f)
+			t.f, t.next = t.next, nil
+			continue
+		}
+		if err := t.look(); err != nil {
 			return 0, err
-		case moved:
+		}
+		if t.next != nil {
 			continue
 		}
 		if runErr != nil || !run.Active() {
@@ -204,16 +219,15 @@ func (t *tailReader) Read(p []byte) (int, error) {
 	}
 }
 
-// move goes on with the log that has taken the place of the one we read, if one
-// has.
-func (t *tailReader) move() (bool, error) {
-	next, err := os.Open(t.path)
+// look finds the log that has taken the place of the one we read, if one has.
+func (t *tailReader) look() error {
+	next, err := t.open()
 	if err != nil {
-		return false, nil // in between: look again
+		return nil //nolint:nilerr // in between: look again
 	}
 	if sameFile(t.f, next) {
-		return false, next.Close()
+		return next.Close()
 	}
-	t.f = next
-	return true, t.l.add(next)
+	t.next = next
+	return t.l.add(next)
 }

@@ -1,6 +1,8 @@
 package boxlite_test
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -99,5 +101,46 @@ func TestClosedLogEndsItsReader(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("the reader of a closed log goes on")
+	}
+}
+
+// TestFollowedLogIsWhole: what was written to a log just before it was moved aside is
+// read, and its file is not kept open.
+func TestFollowedLogIsWhole(t *testing.T) {
+	t.Parallel()
+	hereOnly(t, "it looks into it")
+	dir := t.TempDir()
+	path := func(n int) string { return filepath.Join(dir, fmt.Sprint(n)) }
+	if err := os.WriteFile(path(0), []byte("begin 0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, want := 0, "begin 0\n"
+	r, files := boxlite.Follow(f, func() (*os.File, error) {
+		if at == 3 {
+			return os.Open(path(at))
+		}
+		// All of it was read: now comes more, and another log takes its place.
+		end, begin := fmt.Sprintf("end %d\n", at), fmt.Sprintf("begin %d\n", at+1)
+		old, err := os.OpenFile(path(at), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			return nil, err
+		}
+		_, err = old.WriteString(end)
+		at, want = at+1, want+end+begin
+		if err := errors.Join(err, old.Close(), os.WriteFile(path(at), []byte(begin), 0o600)); err != nil {
+			return nil, err
+		}
+		return os.Open(path(at))
+	})
+	defer r.Close()
+	if got, err := io.ReadAll(r); string(got) != want || err != nil {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if n := files(); n != 1 {
+		t.Errorf("%d files are open, want the last", n)
 	}
 }
