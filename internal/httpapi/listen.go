@@ -89,6 +89,9 @@ func loopback(host string) bool {
 // the socket says so to the kernel, and the accepted peer is asked once more,
 // for the moment before the mode was set.
 func listenUnix(ctx context.Context, path string, log *slog.Logger) (net.Listener, error) {
+	if most := len(syscall.RawSockaddrUnix{}.Path) - 1; len(path) > most { // with the zero at its end
+		return nil, fmt.Errorf("socket %s: its path has %d bytes, and the kernel takes %d: choose a shorter one", path, len(path), most)
+	}
 	if err := clearStale(ctx, path); err != nil {
 		return nil, err
 	}

@@ -34,6 +34,14 @@ func TestListenRefusesWide(t *testing.T) {
 	ls[0].Close()
 }
 
+// TestLongSocket: the reason is said.
+func TestLongSocket(t *testing.T) {
+	path := "/" + strings.Repeat("x", 107)
+	if _, err := httpapi.Listen(t.Context(), httpapi.ListenConfig{Socket: path}); err == nil || !strings.Contains(err.Error(), "108 bytes, and the kernel takes 107") {
+		t.Errorf("got %v, want what is wrong with the path", err)
+	}
+}
+
 // serve serves routes on listeners until the test ends.
 func serve(t *testing.T, k *httpapi.Keys, ls []net.Listener) {
 	t.Helper()

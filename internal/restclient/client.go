@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -104,6 +105,8 @@ func parseURL(s string) (u *url.URL, socket string, err error) {
 		return nil, "", fmt.Errorf("url: it has a user in it: give the key apart")
 	case u.RawQuery != "" || u.Fragment != "":
 		return nil, "", fmt.Errorf("url: it has more than a place: %w", errURL) // which may be a key, too
+	case u.Scheme == "unix" && len(u.Path) >= len(syscall.RawSockaddrUnix{}.Path):
+		return nil, "", fmt.Errorf("url %q: the path has %d bytes, and no socket can have more than %d", s, len(u.Path), len(syscall.RawSockaddrUnix{}.Path)-1)
 	case u.Scheme == "unix" && u.Host == "" && u.Path != "":
 		return &url.URL{Scheme: "http", Host: "localhost", Path: "/"}, u.Path, nil
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "":

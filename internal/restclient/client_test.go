@@ -42,6 +42,8 @@ func TestWhichServer(t *testing.T) {
 		{"no scheme", Config{URL: "boxes.example.com"}, "give http://"},
 		{"no host", Config{URL: "http:///x"}, "give http://"},
 		{"no path", Config{URL: "unix://"}, "give http://"},
+		{"long path", Config{URL: "unix:///" + strings.Repeat("x", 107)}, "no socket can have more than 107"},
+		{"longest path", Config{URL: "unix:///" + strings.Repeat("x", 106)}, ""},
 		{"nothing", Config{}, "give http://"},
 		{"no URL at all", Config{URL: "http://[" + key}, "give http://"},
 		{"line end in the key", Config{URL: "https://boxes.example.com", Key: key + "\nX: y"}, "characters that none has"},
