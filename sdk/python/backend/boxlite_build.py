@@ -213,6 +213,7 @@ def metadata() -> bytes:
         "License: Apache-2.0",
         *(f"Classifier: {c}" for c in classifiers),
         f"Requires-Python: {project('requires-python')}",
+        "Provides-Extra: sync",
         "Description-Content-Type: text/markdown",
     ]
     readme = (ROOT / "README.md").read_text("utf-8")

@@ -78,6 +78,8 @@ def test_wheel_has_package_types_and_program(built: list[pathlib.Path]) -> None:
         assert z.testzip() is None
         names = z.namelist()
         assert "boxlite/py.typed" in names
+        # Programs for BoxLite's sync API ask for "boxlite[sync]".
+        assert b"\nProvides-Extra: sync\n" in z.read("boxlite-1.2.3.dist-info/METADATA")
         assert not [n for n in names if "test" in n or "__pycache__" in n]
         assert z.getinfo("boxlite/bin/boxlite").external_attr >> 16 & 0o777 == 0o755
 

@@ -29,9 +29,9 @@ class ImageRegistry:
         bearer_token: str | None = None,
     ) -> None:
         if not host:
-            raise ConfigError("registry host is required")
+            raise ConfigError("image registry host is required")
         if "/" in host:
-            raise ConfigError(f"registry host must be host[:port], not a URL: {host}")
+            raise ConfigError(f"image registry host must be host[:port], not a URL: {host}")
         if transport not in ("https", "http", ""):
             raise ConfigError(f"unsupported registry transport: {transport}")
         if (username is None) != (password is None):

@@ -232,8 +232,8 @@ def test_secrets_are_not_shown():
 
 def test_registries():
     for options, message in (
-        ({"host": ""}, "registry host is required"),
-        ({"host": "https://x/y"}, "registry host must be host[:port], not a URL: https://x/y"),
+        ({"host": ""}, "image registry host is required"),
+        ({"host": "https://x/y"}, "image registry host must be host[:port], not a URL: https://x/y"),
         ({"host": "x", "transport": "ftp"}, "unsupported registry transport: ftp"),
         ({"host": "x", "username": "a"}, "registry username and password must be provided together"),
         ({"host": "x", "password": "a"}, "registry username and password must be provided together"),
