@@ -215,3 +215,36 @@ with boxlite.SyncSimpleBox(image="alpine:latest") as box:
 """,
     )
     assert out == "parent\nTrue\nchild\n0\nparent\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_with_multiprocessing(method: str, home: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "work.py").write_text(
+        """
+import asyncio, boxlite
+
+def work(i):
+    with boxlite.SyncSimpleBox(image="alpine:latest") as box:
+        said = box.exec("echo", str(i)).stdout
+    async def again():
+        async with boxlite.SimpleBox(image="alpine:latest") as box:
+            return (await box.exec("echo", str(-i))).stdout
+    return said + asyncio.run(again())
+"""
+    )
+    out = host.run_cleanly(
+        sys.executable,
+        f"""
+import multiprocessing
+from work import work
+
+if __name__ == "__main__":
+    print(work(1).split())  # the children are made by one that has boxes itself
+    with multiprocessing.get_context("{method}").Pool(2) as pool:
+        print([said.split() for said in pool.map(work, [2, 3])])
+        pool.close()
+        pool.join()
+""",
+        {**os.environ, "PYTHONPATH": f"{host.SOURCES}:{tmp_path}"},
+    )
+    assert out == "['1', '-1']\n[['2', '-2'], ['3', '-3']]\n"

@@ -77,6 +77,7 @@ class BoxTunnel(Unpicklable):
                 head = await _head(stream)
                 if head.split(b" ")[1:2] != [b"200"]:
                     raise fail(NetworkError, f"tunnel: {head.splitlines()[0].decode('latin-1')}: does the port listen?")
+                stream.be_patient()  # who listens need not read at once
                 return socket.socket(fileno=stream.detach())
             finally:
                 stream.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import socket
 import uuid
 
 import pytest
@@ -240,6 +241,7 @@ async def test_tunnel(runtime):
         with connection:
             await loop.sock_sendall(connection, b"hello")
             assert await loop.sock_recv(connection, 9) == b"HELLO"
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
         with pytest.raises(ValueError):
             await box.network.tunnel(0)
         with pytest.raises(boxlite.NetworkError, match="does the port listen"):
