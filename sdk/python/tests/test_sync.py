@@ -146,6 +146,20 @@ def test_an_interrupt_undoes_what_was_begun(home: pathlib.Path) -> None:
         assert boxlite.SyncBoxlite.default().list_info() == []
 
 
+def test_an_interrupt_just_after_the_start(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The box runs, and the block of the "with" has not begun."""
+    start = boxlite.SyncSimpleBox.start
+
+    def interrupted(self: boxlite.SyncSimpleBox) -> boxlite.SyncSimpleBox:
+        start(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(boxlite.SyncSimpleBox, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), boxlite.SyncSimpleBox(image="alpine:latest"):
+        raise AssertionError("the block was begun")
+    assert boxlite.SyncBoxlite.default().list_info() == []
+
+
 def test_an_interrupt_comes_at_any_moment() -> None:
     """Also before there is anything to cancel: nothing is left that Python would
     complain about."""

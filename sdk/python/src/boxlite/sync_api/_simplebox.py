@@ -81,7 +81,11 @@ class SyncSimpleBox:
     copy_out = sync(SimpleBox.copy_out)
 
     def __enter__(self: _Self) -> _Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:  # an interrupt may come when the box has just started
+            self.__exit__(None, None, None)
+            raise
 
     def __exit__(
         self,
