@@ -31,7 +31,6 @@ type lifecycle struct {
 	begun time.Time
 
 	mu   sync.Mutex
-	next time.Time            // when to look again
 	used map[string]time.Time // by box, of all that were named here; zero: not used
 }
 
@@ -75,20 +74,7 @@ func (l *lifecycle) forget(id string) {
 	delete(l.used, id)
 }
 
-func (l *lifecycle) due(now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now.Before(l.next) {
-		return false
-	}
-	l.next = now.Add(lookEvery)
-	return true
-}
-
 func (l *lifecycle) sweep(ctx context.Context, now time.Time) {
-	if !l.due(now) {
-		return
-	}
 	gone := l.met() // before the list, which has all of them that are there
 	infos, err := l.s.rt.Boxes(ctx)
 	if err != nil {

@@ -121,7 +121,15 @@ func New(cfg Config) *Server {
 		Trace:    cfg.Tracing.Request,
 		Draining: s.draining.Load,
 	})
-	s.wg.Go(s.tick) // ends with Close
+	// They end with Close. To stop a box may take long, which is no reason to leave
+	// commands alone.
+	s.wg.Go(func() {
+		s.every(tickEvery, func(now time.Time) {
+			s.sessions.sweep(s.ctx, now)
+			s.replies.sweep(now)
+		})
+	})
+	s.wg.Go(func() { s.every(lookEvery, func(now time.Time) { s.life.sweep(s.ctx, now) }) })
 	return s
 }
 
@@ -188,19 +196,18 @@ func (s *Server) Close() {
 	s.unused.remove(s)
 }
 
-// tickEvery is how often sessions and idle boxes are looked at. Lifetimes are
-// given in seconds; that a box stops a few late harms nobody.
+// tickEvery is how often sessions are looked at. That a command ends a few seconds
+// late harms nobody.
 const tickEvery = 5 * time.Second
 
-func (s *Server) tick() {
-	t := time.NewTicker(tickEvery)
+// every calls f until the server ends.
+func (s *Server) every(d time.Duration, f func(now time.Time)) {
+	t := time.NewTicker(d)
 	defer t.Stop()
 	for {
 		select {
 		case <-t.C:
-			s.sessions.sweep(s.ctx, time.Now())
-			s.replies.sweep(time.Now())
-			s.life.sweep(s.ctx, time.Now())
+			f(time.Now())
 		case <-s.ctx.Done():
 			return
 		}
