@@ -10,6 +10,7 @@ import (
 
 	"github.com/boxlite-go/boxlite"
 	"github.com/boxlite-go/boxlite/internal/rest"
+	"github.com/coder/websocket"
 )
 
 // TestLifetimes: a box that idles is stopped, one that was stopped long enough
@@ -122,7 +123,9 @@ func TestKillAllOfASilentBox(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, Config{})
 	id := x.box()
-	x.exec(id, "kill -STOP $PPID; sleep 1000")
+	// Not before the agent has said that it started.
+	c := x.attach(id, x.exec(id, "read x; kill -STOP $PPID; sleep 1000"), "")
+	c.send(websocket.MessageBinary, "\n")
 	b, err := x.rt.Box(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
