@@ -144,7 +144,7 @@ class Api:
                 raw = await response.read(timeout=QUICK)
                 return decode(raw) if raw else None
             except (OSError, asyncio.TimeoutError) as e:
-                self._lost(e)
+                self.lost(e)
 
     async def open(
         self,
@@ -163,7 +163,7 @@ class Api:
         try:
             response = await send(self._pool, self.connector.address, request, timeout)
         except (OSError, asyncio.TimeoutError) as e:
-            self._lost(e)
+            self.lost(e)
         if not 200 <= response.status < 300:
             async with response:
                 raise await self._refusal(response, missing)
@@ -177,7 +177,7 @@ class Api:
             async with e.response:
                 raise await self._refusal(e.response, missing) from None
         except (OSError, asyncio.TimeoutError) as e:
-            self._lost(e)
+            self.lost(e)
 
     def _request(
         self,
@@ -205,7 +205,7 @@ class Api:
             all_headers["Authorization"] = "Bearer " + token
         return Request(method, target, all_headers, body)
 
-    def _lost(self, e: Exception) -> NoReturn:
+    def lost(self, e: Exception, what: str = "the connection to the server failed") -> NoReturn:
         """Says what a broken connection means."""
         if isinstance(e, BoxliteError):
             raise e
@@ -216,7 +216,7 @@ class Api:
             raise fail(NetworkError, "the server did not answer in time") from e
         if isinstance(e, BadAnswer):
             raise fail(NetworkError, f"the server's answer makes no sense: {e}") from e
-        raise fail(NetworkError, f"the connection to the server failed: {e}") from e
+        raise fail(NetworkError, f"{what}: {e}") from e
 
     async def _refusal(self, response: Response, missing: str) -> BoxliteError:
         try:

@@ -12,7 +12,7 @@ from ._http import STALL
 from ._pack import Packer
 from ._threads import in_thread
 from ._unpack import Unpacker
-from .errors import InvalidArgumentError, NetworkError, fail
+from .errors import InvalidArgumentError, fail
 from .options import CopyOptions
 
 #: Bytes of a copy that are written to disk at once.
@@ -35,7 +35,7 @@ async def copy_in(api: Api, box: str, src: str | os.PathLike[str], dest: str, o:
         try:
             await response.read(timeout=STALL)
         except (OSError, asyncio.TimeoutError) as e:
-            raise fail(NetworkError, f"copy {os.fspath(src)}: the transfer broke off: {e or 'no answer'}") from e
+            api.lost(e, f"copy {os.fspath(src)}: the transfer broke off")
 
 
 class _Parts:
@@ -78,7 +78,7 @@ async def copy_out(api: Api, box: str, src: str, dest: str | os.PathLike[str], o
                 try:
                     part = await response.read_some(STALL)
                 except (OSError, asyncio.TimeoutError) as e:
-                    raise fail(NetworkError, f"copy {src}: the transfer broke off: {e or 'no answer'}") from e
+                    api.lost(e, f"copy {src}: the transfer broke off")
                 if part:
                     batch.append(part)
                     size += len(part)

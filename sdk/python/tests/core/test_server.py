@@ -160,6 +160,21 @@ async def test_a_command_in_a_detached_box_outlives_the_server(home):
         await runtime.shutdown()
 
 
+async def test_a_server_that_is_killed_in_the_middle_of_a_copy(home, tmp_path):
+    """No half of a file is left, and the reason is told."""
+    runtime = private(home)
+    box = await runtime.create(boxlite.BoxOptions(image="alpine:latest"))
+    await (await box.exec("sh", ["-c", "head -c 200000000 /dev/zero >/big"])).wait()
+    copying = asyncio.ensure_future(box.copy_out("/big", tmp_path / "big"))
+    while not copying.done() and not (tmp_path / "big").exists():
+        await asyncio.sleep(0.01)
+    os.kill(server_of(runtime)._proc.pid, signal.SIGKILL)
+    with pytest.raises(boxlite.EngineError, match="the private server was killed by SIGKILL"):
+        await asyncio.wait_for(copying, 60)
+    assert list(tmp_path.iterdir()) == []
+    await runtime.shutdown()
+
+
 async def test_a_server_that_is_killed_between_two_calls(home):
     runtime = private(home)
     await runtime.list_info()
