@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -157,6 +158,9 @@ func (p *progress) Read(b []byte) (n int, err error) {
 	}
 	_ = p.rc.SetReadDeadline(time.Now().Add(stallTimeout)) // not all servers have one
 	n, p.err = p.r.Read(b)
+	if errors.Is(p.err, os.ErrDeadlineExceeded) {
+		p.err = &httpapi.Error{Kind: httpapi.InvalidArgument, Message: fmt.Sprintf("the body stood still for %v", stallTimeout), Err: p.err}
+	}
 	return n, p.err
 }
 
