@@ -3,6 +3,7 @@ package boxlite_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -125,4 +126,35 @@ func slowHelper(t *testing.T, dir string) (rt *boxlite.Runtime, begun, goOn func
 	rt = newRuntimeWith(t, boxlite.Config{Helper: helper})
 	begun = func() { _, _ = os.ReadFile(here) }
 	return rt, begun, func() { _ = os.WriteFile(there, []byte("\n"), 0o600) }
+}
+
+// TestBoxKeepsNothingOfItsStarter: who reads from a pipe that the starter of a
+// box has left open to all it starts need not wait for the end of the box.
+func TestBoxKeepsNothingOfItsStarter(t *testing.T) {
+	t.Parallel()
+	hereOnly(t, "the server starts its boxes")
+	rt := newRuntime(t)
+	var fds [2]int
+	if err := syscall.Pipe(fds[:]); err != nil { // not closed on exec
+		t.Fatal(err)
+	}
+	syscall.CloseOnExec(fds[0])
+	r, w := os.NewFile(uintptr(fds[0]), "read"), os.NewFile(uintptr(fds[1]), "write")
+	defer r.Close()
+	b := newBox(t, rt, boxlite.BoxOptions{Detach: true})
+	err := b.Start(t.Context())
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { _, err := io.ReadAll(r); ended <- err }() // ends with r at the latest
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("a running box holds the pipe open")
+	}
 }

@@ -72,6 +72,13 @@ func sameFile(f *os.File, path string) error {
 // Unlock releases the lock. It is safe to call more than once.
 func (l *Lock) Unlock() { l.f.Close() }
 
+// Removed tells whether the file of the lock has no name any more, which is not
+// so when a directory above it was only renamed.
+func (l *Lock) Removed() bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(l.f.Fd()), &st) == nil && st.Nlink == 0
+}
+
 // Locked tells whether somebody holds the lock on the file at path, without
 // taking it. A missing file is not locked.
 func Locked(path string) (bool, error) {

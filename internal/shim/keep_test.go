@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -79,7 +81,15 @@ func (m *savingMachine) took(began time.Time) []int {
 func keep(t *testing.T, m *savingMachine, spec Spec) *owner {
 	t.Helper()
 	spec.Dir = t.TempDir()
-	o := &owner{spec: spec, machine: m, ping: m.ping, ends: make(chan ending, 1)}
+	if err := os.WriteFile(filepath.Join(spec.Dir, lockName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := Lock(spec.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(lock.Unlock)
+	o := &owner{spec: spec, machine: m, lock: lock, ping: m.ping, ends: make(chan ending, 1)}
 	o.update(func(r *Run) { r.State, r.Health.State = Running, HealthStarting })
 	ctx, cancel := context.WithCancel(t.Context())
 	o.cancel = cancel
@@ -174,6 +184,30 @@ func TestNoRestWithoutAnAnswer(t *testing.T) {
 		}
 		if !o.unsaved() {
 			t.Error("a box whose agent is silent counts as one at rest")
+		}
+	})
+}
+
+// TestEndsWithItsDirectory: a home that is deleted leaves no box that nobody can
+// reach. One that is renamed does.
+func TestEndsWithItsDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := keep(t, &savingMachine{activity: 1}, Spec{SaveInterval: -1})
+		if err := os.Rename(filepath.Join(o.spec.Dir, lockName), filepath.Join(o.spec.Dir, "moved")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * pulse)
+		if len(o.ends) != 0 {
+			t.Errorf("a box whose directory was renamed: got ended with %+v, want that it goes on", <-o.ends)
+		}
+		if err := os.RemoveAll(o.spec.Dir); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * pulse)
+		if len(o.ends) == 0 {
+			t.Error("a box whose directory was deleted goes on")
+		} else if e := <-o.ends; e.state != Failed || !e.discard {
+			t.Errorf("a box whose directory was deleted: got ended with %+v, want failed, nothing saved", e)
 		}
 	})
 }

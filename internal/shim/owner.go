@@ -85,6 +85,9 @@ func Main(engines []engine.Engine) {
 	// A shim mostly waits; its memory counts for every box.
 	debug.SetGCPercent(50)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	// What a starter has left open would stay so for as long as the box lives:
+	// a pipe, for instance, whose reader waits for the end of all who write.
+	hostos.CloseInherited(lifeFD + 1)
 	status, life := os.NewFile(statusFD, "status"), os.NewFile(lifeFD, "life")
 	spec, err := readSpec()
 	if err == nil {

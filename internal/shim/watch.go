@@ -28,9 +28,15 @@ const (
 // the box and nobody has turned to the agent since it last answered, it is not
 // asked. Between two looks the part of the program that they need is given
 // back.
+//
+// A box whose home somebody has deleted ends too: nobody can reach it any more.
 func (o *owner) watchAgent(ctx context.Context) {
 	var last sign
 	for missed, wait := 0, pulse; missed < maxMissed && pause(ctx, wait); {
+		if o.lock.Removed() {
+			o.end(ending{state: Failed, reason: "its directory was deleted", discard: true})
+			return
+		}
 		if now := o.sign(); missed > 0 || !o.leftAlone(now, last) {
 			last = sign{}
 			if o.answers(ctx) {
