@@ -28,6 +28,7 @@ type follower struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when the stream has ended
 	exit   *exit         // valid after done; nil: let go of before the exit
+	last   bool          // the box ends with it, and may be gone then
 
 	mu    sync.Mutex
 	wake  sync.Cond // broadcast at each change of what follows
@@ -77,7 +78,12 @@ func (f *follower) start(cmd *boxlite.Cmd, stdin bool) error {
 }
 
 // wait waits for the end of the stream and remembers how the command ended.
+// Where the box ends with that it waits for a client first, for as long as
+// hold: one that comes to a command that wrote nothing would find no box.
 func (f *follower) wait() {
+	if f.last {
+		f.target()
+	}
 	err := f.cmd.Wait()
 	if f.exit = exitOf(err); f.exit == nil && f.ctx.Err() == nil {
 		f.exit = f.ask()

@@ -168,3 +168,25 @@ func TestMainEndsWithItsLease(t *testing.T) {
 		t.Errorf("after the lease: got %s, want stopped", got)
 	}
 }
+
+// TestMainIsThereForItsClient: a command may be over, having written nothing,
+// before its client comes to follow it.
+func TestMainIsThereForItsClient(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, Config{})
+	_, id := x.lease()
+	job := x.box(`"cmd":["sh","-c","exit 7"]`, `"auto_remove":true`)
+	want[rest.Started](x, 201, "POST", "/v1/boxes/"+job+"/main", `{}`, rest.LeaseHeader, id)
+	for want[rest.Execution](x, 200, "GET", "/v1/boxes/"+job+"/executions/main", "").ExitCode == nil {
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		if got := x.state(job); got != "running" {
+			t.Fatalf("before its client has come: got %s, want running", got)
+		}
+	}
+	x.attach(job, mainID, "").exit(7)
+	x.until(job, "gone")
+}

@@ -30,6 +30,7 @@ func (s *Server) runMain(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	f := s.sessions.follower(r.Context(), b)
+	f.last = true
 	cmd := b.Main(f.ctx)
 	cmd.Timeout = timeout
 	if req.Cols > 0 && req.Rows > 0 {
