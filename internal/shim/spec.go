@@ -210,7 +210,7 @@ func sweep(dir, id string) error {
 		err = nil
 	}
 	machine := filepath.Join(dir, machineName)
-	return errors.Join(err, hostos.RemoveCgroups(id), os.RemoveAll(machine), os.Mkdir(machine, 0o700))
+	return errors.Join(err, hostos.RemoveCgroups(id), os.RemoveAll(machine), os.MkdirAll(machine, 0o700))
 }
 
 func writeRun(dir string, r Run) error {
